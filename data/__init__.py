@@ -1,0 +1,1 @@
+"""Models, challenge clips and profiles that ship with earmark."""

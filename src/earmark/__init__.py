@@ -1,0 +1,79 @@
+"""earmark tells which speech-recognition model really transcribed your audio.
+
+Example:
+    >>> import earmark
+    >>> earmark.__version__
+    '0.1.0'
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from earmark.api import load, load_audio, record, request, score, verify, verify_many
+    from earmark.audio import CanonicalAudio
+    from earmark.fingerprint.types import Fingerprint
+    from earmark.records.evidence import Evidence
+    from earmark.records.policy import Policy
+    from earmark.records.receipt import Receipt
+    from earmark.records.request import Decoding, Request, Segmentation
+    from earmark.records.verdict import Finding, Verdict
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load": "api",
+    "load_audio": "api",
+    "record": "api",
+    "request": "api",
+    "score": "api",
+    "verify": "api",
+    "verify_many": "api",
+    "CanonicalAudio": "audio",
+    "Decoding": "records.request",
+    "Evidence": "records.evidence",
+    "Fingerprint": "fingerprint.types",
+    "Finding": "records.verdict",
+    "Policy": "records.policy",
+    "Receipt": "records.receipt",
+    "Request": "records.request",
+    "Segmentation": "records.request",
+    "Verdict": "records.verdict",
+}
+
+__all__ = [  # noqa: RUF022 - functions first, then types
+    "load",
+    "load_audio",
+    "record",
+    "request",
+    "score",
+    "verify",
+    "verify_many",
+    "CanonicalAudio",
+    "Decoding",
+    "Evidence",
+    "Fingerprint",
+    "Finding",
+    "Policy",
+    "Receipt",
+    "Request",
+    "Segmentation",
+    "Verdict",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import earmark` stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'earmark' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"earmark.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

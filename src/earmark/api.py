@@ -1,0 +1,417 @@
+"""The Python interface: load, request, record, score, verify."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from earmark import audio as audio_module
+from earmark.audio import CanonicalAudio
+from earmark.checkpoint import resolve
+from earmark.errors import ModelError, UsageError
+from earmark.protocols import Advance, Family, Model, SegmentInput, SegmentOutput
+from earmark.records.evidence import Claim, Evidence, Level, Segment, join_texts
+from earmark.records.policy import Policy
+from earmark.records.receipt import Receipt
+from earmark.records.request import Decoding, Request, Segmentation, Task, make_request
+from earmark.records.verdict import Verdict
+from earmark.registry import registry
+
+AudioLike = CanonicalAudio | str | os.PathLike[str]
+Source = str | os.PathLike[str]
+
+DTYPES = {
+    "float32": "float32", "fp32": "float32", "float16": "float16", "fp16": "float16",
+    "bfloat16": "bfloat16", "bf16": "bfloat16",
+}  # fmt: skip
+ATTENTIONS = ("sdpa", "eager")
+DEFAULT_K = 8
+
+
+def load(
+    source: Source,
+    *,
+    device: str | None = None,
+    dtype: str = "float32",
+    arithmetic: str | None = None,
+    attention: str = "sdpa",
+) -> Model:
+    """Load a model from a folder, the hub, or those that ship with earmark.
+
+    Args:
+        source: `embedded:NAME`, a checkpoint folder, or a hub id.
+        device: `cpu`, `cuda`, `cuda:1`, ...; by default cuda where there is one.
+        dtype: The claimed precision, to which the weights are rounded: float32, float16, bfloat16.
+        arithmetic: The precision to compute in; by default `dtype`. A verifier may give float32 here, which is
+            what `verify` replays in anyway, to spare the second copy of the weights.
+        attention: `sdpa` or `eager`.
+
+    Returns:
+        The model, ready to record and to verify.
+
+    Raises:
+        ModelError: The checkpoint is missing, damaged or of no registered kind.
+        UsageError: An option has no such value.
+
+    Example:
+        >>> model = load("embedded:whisper-nano")
+        >>> model.info.family
+        'autoregressive'
+    """
+    chosen = _option("dtype", dtype, DTYPES)
+    computing = _option("arithmetic", arithmetic or dtype, DTYPES)
+    kernel = _option("attention", attention, {name: name for name in ATTENTIONS})
+    folder, name = resolve(source)
+    where = device or _best_device()
+    _check_device(where)
+    for plugin in registry("model").inspect_all():
+        if plugin.error is None and plugin.value.recognises(folder):
+            model: Model = plugin.value.load(
+                folder, name=name, device=where, dtype=chosen, arithmetic=computing, attention=kernel
+            )
+            return model
+    raise ModelError(_unrecognised(folder))
+
+
+def _option(name: str, value: str, known: dict[str, str]) -> str:
+    if value not in known:
+        raise UsageError(f"{name} {value!r}; known: {', '.join(known)}")
+    return known[value]
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {device!r} cannot be used: {reason}") from error
+
+
+def _unrecognised(folder: Any) -> str:
+    from earmark.checkpoint import read_config
+
+    kind = read_config(folder).get("model_type", "none")
+    plugins = registry("model").inspect_all()
+    broken = [p.error for p in plugins if p.error]
+    known = ", ".join(p.name for p in plugins if not p.error)
+    hint = f"; not loaded: {'; '.join(broken)}" if broken else ""
+    return f"{folder} holds model_type {kind!r}, which no plugin opens; there are: {known}{hint}"
+
+
+def load_audio(audio: AudioLike) -> CanonicalAudio:
+    """Return canonical audio from a file; canonical audio passes through.
+
+    Raises:
+        AudioError: The file is missing, damaged, empty or too short.
+    """
+    return audio if isinstance(audio, CanonicalAudio) else audio_module.load(audio)
+
+
+def request(
+    audio: AudioLike,
+    *,
+    language: str | None = None,
+    task: Task = "transcribe",
+    prompt: str = "",
+    decoding: Decoding | None = None,
+    segmentation: Segmentation | None = None,
+    nonce: str | None = None,
+) -> Request:
+    """Make the request of a customer: which audio, how to transcribe it, and a fresh nonce.
+
+    Args:
+        audio: File or canonical audio.
+        language: Language code such as `en`; None lets the model detect it.
+        task: `transcribe` or `translate`.
+        prompt: Text that precedes the transcript.
+        decoding: How tokens are chosen; greedy by default.
+        segmentation: How long audio is cut; at silence, to the model's window, by default.
+        nonce: 32 hex digits; random by default.
+
+    Returns:
+        The request.
+
+    Raises:
+        AudioError: The audio cannot be used.
+        UsageError: An option is outside its range.
+    """
+    canonical = load_audio(audio)
+    return make_request(
+        audio_digest=canonical.digest,
+        audio_samples=len(canonical.samples),
+        lossless=canonical.lossless,
+        language=language,
+        task=task,
+        prompt=prompt,
+        decoding=decoding,
+        segmentation=segmentation,
+        nonce=nonce,
+    )
+
+
+def boundaries(canonical: CanonicalAudio, asked: Request, window: int) -> tuple[tuple[int, int], ...]:
+    """Return the segments of a request: its explicit boundaries, or those that its rule finds.
+
+    Args:
+        canonical: The audio.
+        asked: The request.
+        window: The model's own window in samples.
+
+    Returns:
+        Pairs (start, end) in samples.
+
+    Raises:
+        UsageError: The rule is unknown, or explicit boundaries do not cover the audio.
+    """
+    rule = asked.segmentation
+    if rule.boundaries:
+        return _explicit(rule.boundaries, len(canonical.samples), window)
+    if rule.rule != audio_module.SEGMENTATION_RULE:
+        raise UsageError(f"segmentation rule {rule.rule!r}; this version knows {audio_module.SEGMENTATION_RULE!r}")
+    return audio_module.segment(canonical.samples, min(rule.max_samples or window, window))
+
+
+def _explicit(inner: Sequence[int], samples: int, window: int) -> tuple[tuple[int, int], ...]:
+    edges = [0, *(b for b in inner if 0 < b < samples), samples]
+    pieces = tuple(pairwise(edges))
+    if any(not 0 < end - start <= window for start, end in pieces) or max(inner) > samples:
+        raise UsageError(f"boundaries {list(inner)[:6]} do not cut {samples} samples into pieces of up to {window}")
+    return pieces
+
+
+def family_of(model: Model) -> Family:
+    """Return the family plugin of a loaded model."""
+    family: Family = registry("family").get(model.info.family)
+    return family
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """One clip to record: its audio and the request."""
+
+    audio: CanonicalAudio
+    request: Request
+
+
+def segment_inputs(clip: Clip, model: Model) -> list[SegmentInput]:
+    """Cut one clip into the pieces that the model sees."""
+    pieces = boundaries(clip.audio, clip.request, model.info.window_samples)
+    return [
+        SegmentInput(samples=clip.audio.samples[start:end], request=clip.request, index=i)
+        for i, (start, end) in enumerate(pieces)
+    ]
+
+
+def record(
+    model: Model,
+    request: Request,
+    audio: AudioLike,
+    *,
+    k: int = DEFAULT_K,
+    batch_size: int = 8,
+    advance: Advance | None = None,
+) -> Evidence:
+    """Transcribe a clip and write down the evidence (the provider's side).
+
+    Args:
+        model: The model that really runs.
+        request: The customer's request.
+        audio: The clip.
+        k: Listed tokens per position.
+        batch_size: Segments at once.
+        advance: Called with the number of finished segments.
+
+    Returns:
+        The evidence; its `receipt` goes back with the text.
+
+    Raises:
+        AudioError: The audio cannot be used.
+        UsageError: The request is for other audio, or asks what the model cannot do.
+    """
+    clip = Clip(audio=load_audio(audio), request=request)
+    return next(record_many(model, [clip], k=k, batch_size=batch_size, advance=advance))
+
+
+def record_many(
+    model: Model,
+    clips: Iterable[Clip],
+    *,
+    k: int = DEFAULT_K,
+    batch_size: int = 8,
+    advance: Advance | None = None,
+) -> Iterator[Evidence]:
+    """Record many clips; segments of different clips share a batch. Yields evidence in order."""
+    family, step = family_of(model), advance or _ignore
+    for group in _groups(clips, batch_size):
+        cut = [segment_inputs(_same_audio(clip), model) for clip in group]
+        inputs = [item for items in cut for item in items]
+        outputs = iter(family.record(model, inputs, k=k, batch_size=batch_size, advance=step))
+        for clip, items in zip(group, cut, strict=True):
+            yield assemble(model, clip, items, [next(outputs) for _ in items])
+
+
+def _ignore(_: int) -> None:
+    return None
+
+
+def _groups(clips: Iterable[Clip], size: int) -> Iterator[list[Clip]]:
+    group: list[Clip] = []
+    for clip in clips:
+        group.append(clip)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _same_audio(clip: Clip) -> Clip:
+    if clip.request.audio_digest != clip.audio.digest:
+        raise UsageError(
+            f"the request is for audio {clip.request.audio_digest[:12]}..., this is {clip.audio.digest[:12]}...; "
+            "make a request for this audio"
+        )
+    return clip
+
+
+def score(
+    model: Model,
+    outputs: Evidence,
+    audio: AudioLike,
+    *,
+    k: int = DEFAULT_K,
+    batch_size: int = 8,
+    advance: Advance | None = None,
+) -> Evidence:
+    """Write the evidence of `model` for the ids of another evidence: it scores, it does not decode.
+
+    Args:
+        model: The model that scores.
+        outputs: Evidence whose ids are taken over.
+        audio: The clip.
+        k: Listed tokens per position.
+        batch_size: Segments at once.
+        advance: Called with the number of finished segments.
+
+    Returns:
+        Evidence with the same text and the numbers of `model`.
+
+    Raises:
+        UsageError: The evidence carries no request.
+    """
+    if outputs.request is None:
+        raise UsageError("this evidence carries no request; scoring needs it")
+    clip = Clip(audio=load_audio(audio), request=outputs.request)
+    items = segment_inputs(_same_audio(clip), model)
+    given = [SegmentOutput(ids=s.ids, text=s.text, trace=s.trace) for s in outputs.segments]
+    step = advance or _ignore
+    scored = family_of(model).score(model, items, given, k=k, batch_size=batch_size, advance=step)
+    return assemble(model, clip, items, scored)
+
+
+def assemble(
+    model: Model,
+    clip: Clip,
+    items: Sequence[SegmentInput],
+    outputs: Sequence[SegmentOutput],
+    *,
+    level: Level = "scores",
+) -> Evidence:
+    """Put the outputs of all segments of a clip together as evidence that claims `model`."""
+    info, start = model.info, 0
+    segments = []
+    for item, output in zip(items, outputs, strict=True):
+        end = start + len(item.samples)
+        segments.append(Segment(start=start, end=end, text=output.text, ids=output.ids, trace=output.trace))
+        start = end
+    claim = Claim(
+        model=info.name,
+        family=info.family,
+        weights=info.weights,
+        precision=info.precision,
+        decoding=clip.request.decoding,
+        features=info.features,
+        engine=info.engine,
+    )
+    return Evidence(
+        level=level,
+        request_digest=clip.request.digest(),
+        request=clip.request,
+        claim=claim,
+        text=join_texts([output.text for output in outputs]),
+        segments=tuple(segments),
+    )
+
+
+def verify(
+    evidence: Evidence | bytes | Source,
+    request: Request | bytes | Source | None,
+    audio: AudioLike,
+    reference: Model,
+    *,
+    receipt: Receipt | bytes | Source | None = None,
+    policy: Policy | None = None,
+    profile: str | None = None,
+    batch_size: int = 8,
+) -> Verdict:
+    """Say whether the claimed model can have produced this evidence (the verifier's side).
+
+    Args:
+        evidence: What the provider opened: a record, its bytes, or a file.
+        request: The customer's own request; None takes the one inside the evidence, which then proves less.
+        audio: The clip.
+        reference: The verifier's own copy of the claimed model.
+        receipt: The stored receipt that came with the text; never the one made from this evidence.
+        policy: What is accepted; by default `Policy()`.
+        profile: `provisional` for documented bounds; None judges by rules alone and cannot PASS.
+        batch_size: Segments at once.
+
+    Returns:
+        The verdict; evidence of any content gives one.
+
+    Raises:
+        AudioError: The audio cannot be used.
+        UsageError: A file is missing or an option has no such value.
+    """
+    from earmark.verification import Case, verify_cases
+
+    case = Case(evidence=evidence, request=request, audio=audio, receipt=receipt)
+    return next(verify_cases([case], reference, policy=policy, profile=profile, batch_size=batch_size))
+
+
+def verify_many(
+    cases: Iterable[Any],
+    reference: Model,
+    *,
+    policy: Policy | None = None,
+    profile: str | None = None,
+    batch_size: int = 8,
+    advance: Advance | None = None,
+) -> Iterator[Verdict]:
+    """Verify many clips; segments of different clips share a batch. Yields verdicts in order.
+
+    Args:
+        cases: `earmark.verification.Case` for each clip.
+        reference: The verifier's own copy of the claimed model.
+        policy: What is accepted.
+        profile: `provisional`, or None.
+        batch_size: Segments at once.
+        advance: Called with the number of finished clips.
+
+    Returns:
+        An iterator over verdicts.
+    """
+    from earmark.verification import verify_cases
+
+    return verify_cases(cases, reference, policy=policy, profile=profile, batch_size=batch_size, advance=advance)

@@ -1,0 +1,157 @@
+"""Which files a command reads and writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from earmark.errors import AudioFileNotFoundError, UsageError
+
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf"}
+RECORD_SUFFIXES = (".json", ".msgpack")
+MANIFEST_KEYS = ("audio_filepath", "path", "audio")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A file and the name by which its records are known, relative to the folder it was found in."""
+
+    path: Path
+    name: str
+
+
+def find_audio(given: Sequence[Path]) -> list[Named]:
+    """Expand files, folders and JSONL manifests to audio files.
+
+    Raises:
+        AudioFileNotFoundError: A path does not exist, or a folder holds no audio.
+        UsageError: A manifest is damaged, or two files would share one name.
+    """
+    found: list[Named] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+            if not inside:
+                raise AudioFileNotFoundError(f"{path} holds no audio; known: {', '.join(sorted(AUDIO_SUFFIXES))}")
+            found += [Named(p, p.relative_to(path).as_posix()) for p in inside]
+        elif not path.exists():
+            raise AudioFileNotFoundError(f"{path}: no such file or folder")
+        elif path.suffix == ".jsonl":
+            found += _manifest(path)
+        else:
+            found.append(Named(path, path.name))
+    seen: dict[str, Path] = {}
+    for item in found:
+        if item.name in seen:
+            raise UsageError(f"{seen[item.name]} and {item.path} would write the same files; record them apart")
+        seen[item.name] = item.path
+    return found
+
+
+def _manifest(path: Path) -> list[Named]:
+    """Read a manifest with one JSON object per line; paths are relative to the manifest."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            name = next(str(row[key]) for key in MANIFEST_KEYS if key in row)
+        except (ValueError, TypeError, StopIteration) as error:
+            keys = ", ".join(MANIFEST_KEYS)
+            raise UsageError(f"{path} line {number}: expected a JSON object with one of {keys}") from error
+        audio = path.parent / name
+        if not audio.is_file():
+            raise AudioFileNotFoundError(f"{path} line {number}: {audio} does not exist")
+        rows.append(Named(audio, name.replace("..", "").lstrip("/")))
+    if not rows:
+        raise UsageError(f"{path} is an empty manifest; expected one JSON object per line")
+    return rows
+
+
+def find_evidence(given: Sequence[Path]) -> list[Named]:
+    """Expand files and folders to evidence files; names leave out `.evidence.json`.
+
+    Raises:
+        UsageError: A path does not exist, or a folder holds no evidence.
+    """
+    found: list[Named] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(p for s in RECORD_SUFFIXES for p in path.rglob(f"*.evidence{s}"))
+            if not inside:
+                raise UsageError(f"{path} holds no *.evidence.json or *.evidence.msgpack")
+            found += [Named(p, _stem(p.relative_to(path).as_posix())) for p in inside]
+        elif not path.exists():
+            raise UsageError(f"{path}: no such file or folder; give evidence that `earmark record` wrote")
+        else:
+            found.append(Named(path, _stem(path.name)))
+    return found
+
+
+def _stem(name: str) -> str:
+    for suffix in RECORD_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name.removesuffix(".evidence")
+
+
+def audio_of(evidence: Named, audio: Path | None, alone: bool) -> Path:
+    """Return the audio file of an evidence: the file given, or the one of its name in a folder.
+
+    Raises:
+        UsageError: One file is given for many evidences.
+        AudioFileNotFoundError: There is no such audio.
+    """
+    if audio is not None and not audio.exists():
+        raise AudioFileNotFoundError(f"{audio}: no such file or folder")
+    if audio is not None and audio.is_file():
+        if not alone:
+            raise UsageError("--audio names one file for many evidences; give the folder that holds the clips")
+        return audio
+    folder = audio or evidence.path.parent
+    found = folder / evidence.name
+    if not found.is_file():
+        raise AudioFileNotFoundError(f"{found} does not exist; name the clip or its folder with --audio")
+    return found
+
+
+def record_of(evidence: Named, given: Path | None, kind: str, alone: bool) -> Path | None:
+    """Return the request or receipt of an evidence: the file given, or `NAME.KIND.json` in a folder."""
+    if given is None:
+        return None
+    if not given.exists():
+        raise UsageError(f"{given}: no such file or folder; give the stored {kind}")
+    if given.is_file():
+        if not alone:
+            raise UsageError(f"--{kind} names one file for many evidences; give the folder that holds them")
+        return given
+    for suffix in RECORD_SUFFIXES:
+        if (found := given / f"{evidence.name}.{kind}{suffix}").is_file():
+            return found
+    raise UsageError(f"{given} holds no {evidence.name}.{kind}.json; give the folder of the stored {kind}s")
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Where the records of one clip go; the receipt is None where the output is a device."""
+
+    evidence: Path
+    request: Path | None
+    receipt: Path | None
+
+
+def targets(name: str, out: Path, alone: bool) -> Targets:
+    """Return where to write the records of a clip: beside a file, or under its name in a folder."""
+    if alone and not out.is_dir() and (out.suffix in RECORD_SUFFIXES or (out.exists() and not out.is_file())):
+        if out.exists() and not out.is_file():
+            return Targets(out, None, None)
+        stem = out.with_name(_stem(out.name))
+        return Targets(out, stem.with_name(f"{stem.name}.request.json"), stem.with_name(f"{stem.name}.receipt.json"))
+    if out.is_file():
+        raise UsageError(f"{out} is a file; records of many clips need a folder")
+    base = out / name
+    base.parent.mkdir(parents=True, exist_ok=True)
+    parts = [base.with_name(f"{base.name}.{kind}.json") for kind in ("evidence", "request", "receipt")]
+    return Targets(*parts)

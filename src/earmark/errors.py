@@ -1,0 +1,70 @@
+"""Every error earmark raises on purpose.
+
+EarmarkError
+├── UsageError              what was asked for cannot be done (exit code 3)
+│   ├── UnknownNameError    a family, model, scenario that nobody registered
+│   └── PluginError         a plugin that clashes or does not load
+├── AudioError              the audio is not usable
+│   └── AudioFileNotFoundError
+├── ModelError              a checkpoint cannot be loaded
+├── RecordError             a request, receipt, evidence or policy is not well formed
+│   └── TraceError          the trace inside an evidence is not well formed
+└── OutputError             a result could not be written
+
+Each is also the builtin error that callers would expect, so `except ValueError` works.
+"""
+
+from __future__ import annotations
+
+
+class EarmarkError(Exception):
+    """The root of all errors of earmark; its message is one line that says what to do."""
+
+
+class UsageError(EarmarkError, ValueError):
+    """What was asked for cannot be done; the message says what can."""
+
+
+class UnknownNameError(UsageError, LookupError):
+    """A name that no plugin has registered."""
+
+
+class PluginError(EarmarkError, ImportError):
+    """A plugin does not load, or two plugins claim one name."""
+
+
+class AudioError(EarmarkError, ValueError):
+    """The audio cannot be decoded or is not fit for transcription."""
+
+
+class AudioFileNotFoundError(AudioError, FileNotFoundError):
+    """There is no such audio file."""
+
+    def __str__(self) -> str:
+        """Return the message alone, without the errno form of OSError."""
+        return str(self.args[0]) if self.args else "audio file not found"
+
+
+class ModelError(EarmarkError, ValueError):
+    """A checkpoint cannot be found, read or used."""
+
+
+class RecordError(EarmarkError, ValueError):
+    """A record from outside is not well formed; `code` is the finding it becomes."""
+
+    def __init__(self, message: str, *, code: str = "record.malformed") -> None:
+        """Keep the message and the code of the finding."""
+        super().__init__(message)
+        self.code = code
+
+
+class TraceError(RecordError):
+    """The trace inside an evidence is not well formed."""
+
+    def __init__(self, message: str, *, code: str = "trace.malformed") -> None:
+        """Keep the message and the code of the finding."""
+        super().__init__(message, code=code)
+
+
+class OutputError(EarmarkError, OSError):
+    """A result could not be written; nothing half written is left behind."""

@@ -1,0 +1,68 @@
+"""The `Fingerprint`: named statistics of evidence against replay, in a fixed, versioned order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+FINGERPRINT_VERSION = 1
+"""Rises when a statistic is added, removed, renamed or computed in another way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """One statistic: its name, unit and meaning; every statistic grows with suspicion.
+
+    Attributes:
+        name: Stable name, for instance `logprob_l1`.
+        unit: Unit of the value.
+        meaning: One sentence.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint(Mapping[str, float]):
+    """The statistics of one clip.
+
+    A statistic that does not apply to the clip is NaN: it is neither evidence for nor against the provider.
+
+    Attributes:
+        family: Architecture family whose statistics these are.
+        names: Names in their fixed order.
+        values_: One value per name.
+        version: Version of names, order and definitions.
+
+    Example:
+        >>> f = Fingerprint("autoregressive", ("logprob_l1", "prob_l1"), (0.25, 0.01))
+        >>> f["logprob_l1"], len(f), f.headline()
+        (0.25, 2, 'logprob_l1 0.25, prob_l1 0.01')
+    """
+
+    family: str
+    names: tuple[str, ...]
+    values_: tuple[float, ...]
+    version: int = FINGERPRINT_VERSION
+
+    def __getitem__(self, name: str) -> float:
+        """Return the value of one statistic."""
+        try:
+            return self.values_[self.names.index(name)]
+        except ValueError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names in their order."""
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        """Return the number of statistics."""
+        return len(self.names)
+
+    def headline(self, count: int = 3) -> str:
+        """Return the first `count` statistics in one line."""
+        pairs = zip(self.names[:count], self.values_[:count], strict=True)
+        return ", ".join(f"{name} {value:.3g}" for name, value in pairs)

@@ -1,0 +1,44 @@
+"""The policy: what a verifier accepts."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from earmark.records.codec import Digest, Record
+from earmark.records.evidence import Level, Precision
+
+LEVELS: tuple[Level, ...] = ("text", "compact", "scores", "sketch")
+"""Levels of evidence from the least to the most."""
+
+
+class Policy(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a verifier accepts; everything a provider could choose to its advantage is decided here.
+
+    Attributes:
+        weights: Accepted digests of weights; empty means the reference's own alone.
+        precisions: Accepted precisions; empty means the reference's own alone.
+        least_level: The least level of evidence.
+        least_k: The least number of candidates per position.
+        require_receipt: Whether evidence without a receipt is INCONCLUSIVE.
+        accept_prompts: Whether a prompt may come from the evidence when the verifier holds no request.
+        max_censored_share: Largest share of entries whose value the provider may leave out.
+        min_positions: Least number of compared positions in a clip.
+
+    Example:
+        >>> Policy().least_k
+        5
+    """
+
+    FORMAT: ClassVar[str] = "earmark.policy/1"
+
+    format: Literal["earmark.policy/1"] = "earmark.policy/1"
+    weights: tuple[Digest, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+    least_level: Level = "scores"
+    least_k: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 5
+    require_receipt: bool = False
+    accept_prompts: bool = False
+    max_censored_share: Annotated[float, msgspec.Meta(ge=0.0, le=0.5)] = 0.02
+    min_positions: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 2

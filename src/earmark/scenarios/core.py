@@ -1,0 +1,99 @@
+"""What a scenario is, and the registry of scenarios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from earmark.api import DEFAULT_K, Clip, assemble, family_of, segment_inputs
+from earmark.protocols import Model, SegmentInput, SegmentOutput
+from earmark.records.evidence import Evidence
+from earmark.registry import registry
+
+Produce = Callable[[Model, Sequence[SegmentInput], int, int], list[SegmentOutput]]
+"""(reference, inputs, k, batch size) to outputs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A simulated provider.
+
+    Attributes:
+        name: Name with its parameters, for instance `int4-g64`.
+        honest: Whether it must PASS.
+        summary: What it does, in one line.
+        saves: What the cheat saves the provider.
+        produce: Makes the outputs that are claimed to be the reference's.
+    """
+
+    name: str
+    honest: bool
+    summary: str
+    saves: str
+    produce: Produce
+
+    def record(
+        self, reference: Model, clips: Sequence[Clip], *, k: int = DEFAULT_K, batch_size: int = 8
+    ) -> list[Evidence]:
+        """Return the evidence that this provider hands in for each clip.
+
+        Args:
+            reference: The model that is claimed.
+            clips: Audio and requests.
+            k: Listed tokens per position.
+            batch_size: Segments at once.
+
+        Returns:
+            One evidence per clip, claiming `reference`.
+        """
+        cut = [segment_inputs(clip, reference) for clip in clips]
+        outputs = iter(self.produce(reference, [item for items in cut for item in items], k, batch_size))
+        return [
+            assemble(reference, clip, items, [next(outputs) for _ in items])
+            for clip, items in zip(clips, cut, strict=True)
+        ]
+
+
+def run_record(model: Model, inputs: Sequence[SegmentInput], k: int, batch_size: int) -> list[SegmentOutput]:
+    """Transcribe with one model, as an honest provider does."""
+    return family_of(model).record(model, inputs, k=k, batch_size=batch_size, advance=lambda _: None)
+
+
+def run_score(
+    model: Model, inputs: Sequence[SegmentInput], outputs: Sequence[SegmentOutput], k: int, batch_size: int
+) -> list[SegmentOutput]:
+    """Score given outputs with one model."""
+    return family_of(model).score(model, inputs, outputs, k=k, batch_size=batch_size, advance=lambda _: None)
+
+
+def scenario(name: str, **parameters: Any) -> Scenario:
+    """Make a registered scenario.
+
+    Args:
+        name: Registered name, for instance `quantise`.
+        **parameters: Its parameters.
+
+    Returns:
+        The scenario.
+
+    Raises:
+        UnknownNameError: Nobody registered the name.
+        UsageError: A parameter is outside its range.
+
+    Example:
+        >>> scenario("quantise", bits=4, group=64).name
+        'int4-g64'
+    """
+    made: Scenario = registry("scenario").get(name)(**parameters)
+    return made
+
+
+def scenario_names() -> list[str]:
+    """Return the names of all registered scenarios.
+
+    Example:
+        >>> "drop_audio" in scenario_names()
+        True
+    """
+    return registry("scenario").names()
