@@ -1,9 +1,9 @@
 """Resampling to 16 kHz that gives the same integers on every machine.
 
-The filter is a Kaiser-windowed sinc held as integers with a unit gain of `2**23`. Its coefficients
-are made with integer arithmetic and elementwise float64 ``+ - * /`` only: IEEE 754 rounds those correctly, so they
-agree everywhere, while ``sin``, ``exp`` and the order of a sum do not. Samples are integers held in float64, and
-every product and partial sum stays below `2**51`: a matrix product is exact in any order of summation, on any BLAS.
+The filter is a Kaiser-windowed sinc held as integers with a unit gain of `2**23`. Its coefficients are made with
+integer arithmetic and elementwise float64 ``+ - * /`` only: IEEE 754 rounds those correctly, so they agree
+everywhere, while ``sin``, ``exp`` and the order of a sum do not. Samples are integers held in float64, and every
+product and partial sum stays below `2**51`: a matrix product is exact in any order of summation, on any BLAS.
 
 For an input rate ``rate`` let ``band = min(rate, 16000)``. The pass-band ends at ``7/16 band``, the stop-band
 begins at ``band/2``. With ``16000 / rate = up / down`` in lowest terms, output ``j`` lies at input time
@@ -32,8 +32,7 @@ UNIT_GAIN = 1 << 23
 """The coefficients of every phase sum to this: gain 1 at 0 Hz, exactly."""
 
 _MAX_ABSOLUTE_SUM = 1 << 25
-# 2**25 * 2**23 * 8 = 2**51: sums are exact (< 2**53), and so is rounding their float64 quotient (see `round_quotient`)
-_EXACT_LIMIT = 1 << 51
+# 2**25 * 2**23 * 8 channels = 2**51: sums are exact (< 2**53), and so is rounding their quotient (`round_quotient`)
 _TAPS_PER_BAND = 102  # least length with the attenuation stated in docs/explanation/canonical-audio.md
 _KAISER_BETA = 10.0
 _KAISER_TERMS = 36  # the next term of I0(10) is below 2**-60 of the sum
@@ -75,11 +74,11 @@ def coefficients(ratio: Ratio, phases: NDArray[np.int64]) -> NDArray[np.int64]:
 
     Args:
         ratio: The conversion.
-        phases: Fractions of an input sample in units of ``1 / ratio.up``, shape ``(n,)``, each in ``[0, up)``.
+        phases: Fractions of an input sample in units of ``1 / ratio.up``, shape ``(n,)``, in ``[0, up)``.
 
     Returns:
-        Shape ``(n, taps)``; column ``k`` weighs the input sample ``k + 1 - taps / 2`` after the output's own time
-        rounded down. Every row sums to `UNIT_GAIN`.
+        Shape ``(n, taps)``; column ``k`` weighs the input sample ``k + 1 - taps / 2`` after the output's own
+        time rounded down. Every row sums to `UNIT_GAIN`.
     """
     half = ratio.taps // 2
     offsets = np.arange(1 - half, half + 1, dtype=np.int64) * ratio.up
@@ -88,9 +87,7 @@ def coefficients(ratio: Ratio, phases: NDArray[np.int64]) -> NDArray[np.int64]:
     shape = _sinc(distance * ratio.sine_step[0], ratio.sine_step[1]) * _kaiser(distance, support)
     shape[np.abs(distance) >= support] = 0.0
     fixed = np.rint(shape * float(1 << 28)).astype(np.int64)  # an integer sum has no order
-    scaled: NDArray[np.int64] = np.rint(fixed / fixed.sum(axis=1, keepdims=True) * float(UNIT_GAIN)).astype(
-        np.int64
-    )
+    scaled: NDArray[np.int64] = np.rint(fixed / fixed.sum(axis=1, keepdims=True) * float(UNIT_GAIN)).astype(np.int64)
     nearest = half - 1 + (2 * phases > ratio.up)
     scaled[np.arange(len(phases)), nearest] += UNIT_GAIN - scaled.sum(axis=1)
     if int(np.abs(scaled).sum(axis=1).max()) > _MAX_ABSOLUTE_SUM:  # pragma: no cover - excluded by the design
@@ -139,9 +136,9 @@ def coefficient_digest(rate_hz: int) -> str:
 def round_quotient(sums: FloatArray, divisor: int) -> NDArray[np.int16]:
     """Round ``sums / divisor`` to the nearest int16, halves to even, saturating.
 
-    Both are integers and ``|sums| <= 2**51``. The float64 quotient errs by at most ``|sums| / divisor * 2**-53``,
-    under ``1 / (4 divisor)``; a quotient that is not a half-integer is at least ``1 / (2 divisor)`` away from one.
-    So the rounding is that of the exact fraction.
+    Both are integers and ``|sums| <= 2**51``. The float64 quotient errs by ``|sums| / divisor * 2**-53`` at most,
+    which is ``1 / (4 divisor)``; a quotient that is not a half-integer is at least ``1 / (2 divisor)`` away from
+    one. So the rounding is that of the exact fraction.
     """
     rounded = np.rint(sums / float(divisor))
     return np.clip(rounded, -32768.0, 32767.0).astype(np.int16)

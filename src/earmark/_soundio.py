@@ -10,10 +10,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from earmark._resample import (
     MAX_CHANNELS,
@@ -25,6 +24,9 @@ from earmark._resample import (
     resample_blocks,
 )
 from earmark.errors import AudioError, AudioFileNotFoundError, EarmarkError, OutputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 BLOCK_FRAMES = 1 << 17
 MAX_FLOAT_PEAK = 16.0
@@ -54,15 +56,15 @@ def check_format(rate_hz: int, channels: int, name: str) -> None:
 
 
 def sample_divisor(dtype: np.dtype[Any], channels: int) -> int:
-    """Return what turns `mix` of this type into the mean at 16 bits: channels, times 2**8 for wide samples."""
+    """Return what divides `mix` down to the mean at 16 bits: channels, times 2**8 for wide samples."""
     return channels if dtype == np.int16 else channels * (WIDE_FULL_SCALE >> 15)
 
 
 def mix(frames: NDArray[Any], name: str) -> FloatArray:
     """Return the exact integer sum of the channels.
 
-    int16 stays as it is. int32 (24-bit samples in the upper bits) is divided by 2**8 and float multiplied by 2**23,
-    rounded to the nearest integer (halves to even) and saturated to 24 bits.
+    int16 stays as it is. int32 (24-bit samples in the upper bits) is divided by 2**8 and float multiplied by
+    2**23, rounded to the nearest integer (halves to even) and saturated to 24 bits.
 
     Args:
         frames: Shape ``(n, channels)``; int16, int32 or floating point.
@@ -88,9 +90,7 @@ def _fixed_point(column: NDArray[Any], name: str) -> FloatArray:
         return np.minimum(np.rint(values / 256.0), WIDE_FULL_SCALE - 1.0)
     peak = float(np.max(np.abs(values), initial=0.0))
     if not np.isfinite(peak):
-        raise AudioError(
-            f"{name}: contains NaN or infinite samples, expected numbers within +-1; re-export the audio"
-        )
+        raise AudioError(f"{name}: contains NaN or infinite samples, expected numbers within +-1; re-export the audio")
     if peak > MAX_FLOAT_PEAK:
         raise AudioError(
             f"{name}: float samples reach {peak:g}, full scale is 1.0; divide by the integer full scale first"
@@ -117,7 +117,7 @@ class SoundReader:
         try:
             self._file = soundfile.SoundFile(self.name)
         except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless .raw
-            # libsndfile's own reason is left to the traceback: of a bad MP3 it says that there is no such file
+            # libsndfile's reason is left to the traceback: of a bad MP3 it says that there is no such file
             raise AudioError(
                 f"{self.name}: not a sound file that libsndfile decodes, expected wav, flac, ogg or mp3; "
                 "convert it, for example with ffmpeg"
@@ -131,9 +131,7 @@ class SoundReader:
         self.rate_hz = int(self._file.samplerate)
         subtype = self._file.subtype
         self.lossless = subtype in _NARROW_SUBTYPES | _WIDE_SUBTYPES | _FLOAT_SUBTYPES
-        self._dtype = (
-            "int16" if subtype in _NARROW_SUBTYPES else "int32" if subtype in _WIDE_SUBTYPES else "float64"
-        )
+        self._dtype = "int16" if subtype in _NARROW_SUBTYPES else "int32" if subtype in _WIDE_SUBTYPES else "float64"
         self.divisor = sample_divisor(np.dtype(self._dtype), self._file.channels)
 
     def __enter__(self) -> Self:
@@ -169,16 +167,14 @@ class SoundReader:
 
 
 def _damaged(name: str, samples: int) -> AudioError:
-    return AudioError(
-        f"{name}: the file is damaged, not all of its {samples} samples decode; copy or export it again"
-    )
+    return AudioError(f"{name}: the file is damaged, not all of its {samples} samples decode; copy or export it again")
 
 
 def _check_length(file: Any, name: str) -> None:
     """Refuse a file that states no length, or one that ends before the length that it states."""
     if file.frames >= _UNKNOWN_LENGTH:
         raise AudioError(
-            f"{name}: its header states no length, expected the number of samples; the file was written to a pipe: "
+            f"{name}: its header states no length, expected the number of samples, so it was written to a pipe; "
             "convert it to a file again"
         )
     # libsndfile shortens such a file silently and only logs it; a size near 2**32 says "written to a pipe"
@@ -191,7 +187,7 @@ def _check_length(file: Any, name: str) -> None:
 
 def _check_file(name: str) -> None:
     try:
-        status = os.stat(name)
+        status = Path(name).stat()
         if stat.S_ISREG(status.st_mode):
             with open(name, "rb"):
                 pass
@@ -203,13 +199,9 @@ def _check_file(name: str) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise AudioError(f"{name}: is a folder, expected a sound file; name one file")
     if not stat.S_ISREG(status.st_mode):
-        raise AudioError(
-            f"{name}: is not a regular file, expected a sound file; save the stream to a file first"
-        )
+        raise AudioError(f"{name}: is not a regular file, expected a sound file; save the stream to a file first")
     if not status.st_size:
-        raise AudioError(
-            f"{name}: the file is empty (0 bytes), expected a sound file; copy or export it again"
-        )
+        raise AudioError(f"{name}: the file is empty (0 bytes), expected a sound file; copy or export it again")
 
 
 def write_flac(path: str | os.PathLike[str], blocks: Iterable[NDArray[np.int16]]) -> None:
@@ -226,31 +218,23 @@ def write_flac(path: str | os.PathLike[str], blocks: Iterable[NDArray[np.int16]]
 
     target = Path(path)
     if target.suffix.lower() != ".flac":
-        raise OutputError(
-            f"{target}: canonical audio is FLAC, expected a name that ends in .flac; rename the target"
-        )
+        raise OutputError(f"{target}: canonical audio is FLAC, expected a name that ends in .flac; rename the target")
     if target.is_dir():
         raise OutputError(f"{target}: is a folder, expected the name of a new file; add a name to it")
     if not target.parent.is_dir():
-        raise OutputError(
-            f"{target}: there is no folder {target.parent}, expected an existing one; make it first"
-        )
+        raise OutputError(f"{target}: there is no folder {target.parent}, expected an existing one; make it first")
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         written = _encode(part, blocks)
         if _stored_digest(part) != written:
-            raise OutputError(
-                f"{target}: what was written does not read back; free space on the disk and repeat"
-            )
-        os.replace(part, target)
+            raise OutputError(f"{target}: what was written does not read back; free space on the disk and repeat")
+        part.replace(target)
     except EarmarkError:
         raise
     # soundfile asserts that libsndfile took all samples: on a full disk it did not
     except (OSError, soundfile.LibsndfileError, AssertionError) as error:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".") or "short write"
-        raise OutputError(
-            f"{target}: cannot be written ({reason}); check the free space and permissions"
-        ) from error
+        raise OutputError(f"{target}: cannot be written ({reason}); check the free space and permissions") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
 """Canonical audio: 16 kHz mono int16 that two honest machines make alike, its digest, its segments.
 
-Decoding, mixing and resampling are exact integer arithmetic (docs/explanation/canonical-audio.md), so equal lossless
-files give equal samples everywhere, and equal samples give one digest.
+Decoding, mixing and resampling are exact integer arithmetic (docs/explanation/canonical-audio.md), so equal
+lossless files give equal samples everywhere, and equal samples give one digest.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,8 @@ class CanonicalAudio:
     Args:
         samples: Shape ``(n,)``, int16 at 16 kHz; kept as a read-only view.
         digest: What `digest` gives for the samples, 64 hexadecimal digits.
-        lossless: Whether the source decodes to the same samples everywhere (WAV, FLAC, AIFF, arrays; not MP3, Ogg).
+        lossless: Whether the source decodes to the same samples everywhere: WAV, FLAC, AIFF and arrays do, MP3
+            and Ogg do not.
     """
 
     samples: Samples
@@ -71,7 +73,7 @@ class CanonicalAudio:
         """Check the samples and make them read-only."""
         if self.samples.dtype != np.int16 or self.samples.ndim != 1:
             raise AudioError(
-                f"canonical samples are {self.samples.dtype} of shape {self.samples.shape}, expected int16 (n,); "
+                f"canonical samples are {self.samples.dtype} {self.samples.shape}, expected int16 (n,); "
                 "use from_samples"
             )
         view = self.samples.view()
@@ -134,11 +136,11 @@ class _Digest:
 
 
 def digest(samples: Samples) -> str:
-    """Return the digest of canonical samples.
+    r"""Return the digest of canonical samples.
 
-    SHA-256 of ``b"earmark/pcm/1\\0"``, the rate 16000 (uint32), the number of samples (uint64), and the SHA-256 of the
-    int16 samples; all little-endian. The samples have a hash of their own so that a stream whose length is not yet
-    known needs one pass.
+    SHA-256 of ``b"earmark/pcm/1\0"``, the rate 16000 (uint32), the number of samples (uint64), and the SHA-256 of
+    the int16 samples; all little-endian. The samples have a hash of their own so that a stream whose length is not
+    yet known needs one pass.
 
     Args:
         samples: Shape ``(n,)``, int16 at 16 kHz.
@@ -154,9 +156,7 @@ def digest(samples: Samples) -> str:
         '1db64042ab415fc5'
     """
     if samples.dtype != np.int16 or samples.ndim != 1:
-        raise AudioError(
-            f"digest of {samples.dtype} {samples.shape}, expected int16 (n,); use from_samples first"
-        )
+        raise AudioError(f"digest of {samples.dtype} {samples.shape}, expected int16 (n,); use from_samples first")
     state = _Digest()
     state.update(samples)
     return state.hexdigest()
@@ -185,8 +185,8 @@ def from_samples(samples: ArrayLike, rate_hz: int) -> CanonicalAudio:
     """Make canonical audio of an array.
 
     Args:
-        samples: Shape ``(n,)`` or ``(n, channels)``: int16, int32 (full scale 2**31, so 24-bit samples stand in the
-            upper bits; lower bits are rounded off), or floating point with full scale 1.0.
+        samples: Shape ``(n,)`` or ``(n, channels)``: int16, int32 (full scale 2**31, so 24-bit samples stand in
+            the upper bits; lower bits are rounded off), or float32 or float64 with full scale 1.0.
         rate_hz: Samples per second and channel.
 
     Returns:
@@ -202,13 +202,9 @@ def from_samples(samples: ArrayLike, rate_hz: int) -> CanonicalAudio:
     """
     frames = np.asarray(samples)
     if frames.dtype not in (np.int16, np.int32, np.float32, np.float64):
-        raise AudioError(
-            f"samples are {frames.dtype}, expected int16, int32, float32 or float64; convert them first"
-        )
+        raise AudioError(f"samples are {frames.dtype}, expected int16, int32, float32 or float64; convert them first")
     if frames.ndim not in (1, 2):
-        raise AudioError(
-            f"samples have shape {frames.shape}, expected (n,) or (n, channels); pass one clip at a time"
-        )
+        raise AudioError(f"samples have shape {frames.shape}, expected (n,) or (n, channels); pass one clip at a time")
     if isinstance(rate_hz, bool) or not isinstance(rate_hz, (int, np.integer)):
         raise AudioError(f"rate_hz is {rate_hz!r}, expected a whole number of Hz; round it first")
     frames = frames[:, None] if frames.ndim == 1 else frames
@@ -226,7 +222,7 @@ def write(path: PathLike, audio: CanonicalAudio) -> None:
         audio: What to write; `load` gives it back with the same digest.
 
     Raises:
-        OutputError: It cannot be written (say, the disk is full); no partial file is left and an older file stays.
+        OutputError: It cannot be written (say, the disk is full); nothing partial is left, an older file stays.
     """
     starts = range(0, len(audio.samples), BLOCK_FRAMES)
     write_flac(path, (audio.samples[start : start + BLOCK_FRAMES] for start in starts))
@@ -248,16 +244,14 @@ def canonicalise_file(source: PathLike, target: PathLike) -> CanonicalInfo:
     """
     state = _Digest()
     with SoundReader(source) as reader:
-        if os.path.exists(target) and os.path.samefile(source, target):
-            raise OutputError(
-                f"{os.fspath(target)}: is the source itself, expected another file; name a new target"
-            )
+        if Path(target).exists() and Path(target).samefile(source):
+            raise OutputError(f"{os.fspath(target)}: is the source itself, expected another file; name a new target")
         write_flac(target, _watched(reader.canonical_blocks(), state, reader.name))
         return CanonicalInfo(digest=state.hexdigest(), samples=state.samples, lossless=reader.lossless)
 
 
 def billed_tokens(seconds: float) -> int:
-    """Return the duration in billing tokens, ``ceil(seconds * 50)``, from the whole number of canonical samples.
+    """Return the duration in billing tokens, ``ceil(seconds * 50)``, from the number of canonical samples.
 
     Args:
         seconds: Duration of canonical audio; anything else is rounded to a whole sample first.
@@ -269,30 +263,27 @@ def billed_tokens(seconds: float) -> int:
         AudioError: A duration that is negative or not finite.
 
     Example:
-        >>> billed_tokens(0.58), billed_tokens(29.0), billed_tokens(29.001)  # 0.58 * 50 is 28.999999999999996
-        (29, 1450, 1451)
+        >>> billed_tokens(0.56), billed_tokens(29.0), billed_tokens(29.001)  # 0.56 * 50 is 28.000000000000004
+        (28, 1450, 1451)
     """
     if not 0 <= seconds < float("inf"):
-        raise AudioError(
-            f"duration is {seconds} s, expected a finite number from 0; pass the audio's seconds"
-        )
+        raise AudioError(f"duration is {seconds} s, expected a finite number from 0; pass the audio's seconds")
     return -(-round(seconds * CANONICAL_RATE_HZ) // _SAMPLES_PER_BILLED_TOKEN)
 
 
-def segment(
-    samples: Samples, max_samples: int, *, min_samples: int | None = None
-) -> tuple[tuple[int, int], ...]:
+def segment(samples: Samples, max_samples: int, *, min_samples: int | None = None) -> tuple[tuple[int, int], ...]:
     """Split audio at quiet places into segments of at most ``max_samples`` (rule `SEGMENTATION_RULE`).
 
     Audio that fits stays whole. Else the first segment ends at a multiple of 160 samples (10 ms), between
-    ``min_samples`` and ``max_samples`` from its start and at least ``min_samples // 2`` before the end of the audio:
-    the one with the least sum of squares over the three frames of 10 ms before and the three after it, of equals the
-    latest. The rest is split likewise. All arithmetic is on integers.
+    ``min_samples`` and ``max_samples`` from its start and at least ``min_samples // 2`` before the end of the
+    audio: the one with the least sum of squares over the three frames of 10 ms before and the three after it, of
+    equals the latest. The rest is split likewise. All arithmetic is on integers.
 
     Args:
         samples: Shape ``(n,)``, int16 at 16 kHz.
         max_samples: Longest segment, at least `MIN_SAMPLES`.
-        min_samples: Shortest segment but the last, at most ``2/3 (max_samples - 160)``; ``max_samples // 2`` if None.
+        min_samples: Shortest segment but the last, at most ``2/3 (max_samples - 160)``; None means
+            ``max_samples // 2``.
 
     Returns:
         Pairs ``(start, stop)`` in samples that follow one another and cover the audio.
@@ -307,9 +298,7 @@ def segment(
         ((0, 18720), (18720, 40000))
     """
     if samples.dtype != np.int16 or samples.ndim != 1 or not len(samples):
-        raise AudioError(
-            f"segment of {samples.dtype} {samples.shape}, expected int16 (n,), n > 0; use from_samples"
-        )
+        raise AudioError(f"segment of {samples.dtype} {samples.shape}, expected int16 (n,), n > 0; use from_samples")
     least = max_samples // 2 if min_samples is None else min_samples
     if max_samples < MIN_SAMPLES or not 0 < least * 3 <= (max_samples - _FRAME) * 2:
         raise AudioError(
@@ -332,9 +321,7 @@ def _boundary_energy(samples: Samples) -> NDArray[np.int64]:
     frames = len(samples) // _FRAME
     summed = np.zeros(frames + 1, np.int64)
     for start in range(0, frames, 4096):  # bounded memory
-        block = (
-            samples[start * _FRAME : min(start + 4096, frames) * _FRAME].astype(np.int64).reshape(-1, _FRAME)
-        )
+        block = samples[start * _FRAME : min(start + 4096, frames) * _FRAME].astype(np.int64).reshape(-1, _FRAME)
         summed[start + 1 : start + 1 + len(block)] = (block * block).sum(axis=1)
     np.cumsum(summed, out=summed)
     places = np.arange(frames + 1)
@@ -352,14 +339,12 @@ def _watched(blocks: Iterable[Samples], state: _Digest, name: str) -> Iterator[S
         state.update(block)
         yield block
     if not state.samples:
-        raise AudioError(
-            f"{name}: contains no samples, expected at least {MIN_SECONDS} s of audio; record it again"
-        )
+        raise AudioError(f"{name}: contains no samples, expected at least {MIN_SECONDS} s of audio; record it again")
     if state.samples < MIN_SAMPLES:
         found_ms = state.samples * 1000 / CANONICAL_RATE_HZ
         raise AudioError(
-            f"{name}: too short to transcribe, {found_ms:.4g} ms found, at least {MIN_SECONDS * 1000:g} ms expected; "
-            "send a longer clip"
+            f"{name}: too short to transcribe, {found_ms:.4g} ms found, at least {MIN_SECONDS * 1000:g} ms "
+            "expected; send a longer clip"
         )
 
 

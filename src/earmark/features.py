@@ -7,13 +7,15 @@ these parameters are facts of a claim like the weights are. No feature is comput
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from earmark.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["FeatureParameters", "describe", "differences", "filters_digest", "from_mel_filters"]
 
@@ -43,9 +45,9 @@ class FeatureParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         mel_scale: `slaney`, `htk` or `none`.
         norm: Normalisation of the bands' areas: `slaney` or `none`.
         log_floor: Least power (`whisper`), or what is added to it (`nemo-per-feature`), before the logarithm.
-        normalisation: What becomes of the logarithm: `whisper` (base 10, cut 8 below the clip's maximum, (x + 4) / 4),
-            `nemo-per-feature` (natural, mean 0 and deviation 1 per band), `zero-mean-unit-variance` (of the
-            waveform), or `none`.
+        normalisation: What becomes of the logarithm: `whisper` (base 10, cut 8 below the clip's maximum,
+            (x + 4) / 4), `nemo-per-feature` (natural, mean 0 and deviation 1 per band), `zero-mean-unit-variance`
+            (of the waveform), or `none`.
         padded_samples: Length that shorter audio is padded to before all this; 0 for none.
         filters: Digest of the filter bank, see `filters_digest`.
 
@@ -72,7 +74,7 @@ class FeatureParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class Extractor(Protocol):
-    """What `describe` reads of a feature extractor of transformers; the rest is told from further attributes."""
+    """What `describe` asks of every feature extractor; the rest depends on further attributes."""
 
     sampling_rate: int
 
@@ -124,8 +126,8 @@ def describe(extractor: Extractor) -> FeatureParameters:
 
     Told apart by their attributes: Whisper and its users (`mel_filters`, `chunk_length`; Qwen3-ASR also has
     `n_window` and pads no audio), Parakeet and its users (`mel_filters`, `preemphasis`, `win_length`), and
-    wav2vec 2.0 (`do_normalize`, no `mel_filters`). Window, scale, floor and normalisation are fixed in the code of
-    those classes and stated here.
+    wav2vec 2.0 (`do_normalize`, no `mel_filters`). Window, scale, floor and normalisation are fixed in the code
+    of those classes and stated here.
 
     Args:
         extractor: An instance of, say, `WhisperFeatureExtractor`.
@@ -143,8 +145,8 @@ def describe(extractor: Extractor) -> FeatureParameters:
     elif hasattr(extractor, "do_normalize"):
         return _describe_waveform(extractor)
     raise UsageError(
-        f"{type(extractor).__name__} is no known feature extractor, expected one like those of Whisper, Parakeet or "
-        "wav2vec 2.0; build FeatureParameters in the adapter"
+        f"{type(extractor).__name__} is no known feature extractor, expected one like those of Whisper, Parakeet "
+        "or wav2vec 2.0; build FeatureParameters in the adapter"
     )
 
 
@@ -156,9 +158,7 @@ def _describe_whisper(extractor: Any) -> FeatureParameters:
         n_mels=int(extractor.feature_size),
         sample_rate=int(extractor.sampling_rate),
         dither=float(getattr(extractor, "dither", 0.0)),
-        padded_samples=0
-        if hasattr(extractor, "n_window")
-        else int(extractor.chunk_length * extractor.sampling_rate),
+        padded_samples=0 if hasattr(extractor, "n_window") else int(extractor.chunk_length * extractor.sampling_rate),
     )
 
 
@@ -217,8 +217,8 @@ def differences(found: FeatureParameters, expected: FeatureParameters) -> dict[s
 def filters_digest(filters: ArrayLike, sample_rate: int = 16_000) -> str:
     """Return the digest of a mel filter bank, the same for float32 and float64 copies of one bank.
 
-    The SHA-256 of the shape and of the values in units of 1e-6, all int64 little-endian, row by row. Rounding alone
-    would not do: of some hundred values one nearly always lies so close to a half that float32 tips it. So a bank
+    The SHA-256 of the shape and of the values in units of 1e-6, all int64 little-endian, row by row. Rounding
+    alone would not do: of some hundred values one often lies so close to a half that float32 tips it. So a bank
     within 2e-6 of the Slaney bank of its shape (0 Hz to half the rate) is replaced by that bank first.
 
     Args:
@@ -233,9 +233,7 @@ def filters_digest(filters: ArrayLike, sample_rate: int = 16_000) -> str:
     """
     bank = np.asarray(filters, np.float64)
     if bank.ndim != 2 or not np.all(np.abs(bank) <= _MAX_FILTER):  # also false for NaN
-        raise UsageError(
-            f"mel filters of shape {bank.shape}, expected a finite matrix (n_fft // 2 + 1, n_mels)"
-        )
+        raise UsageError(f"mel filters of shape {bank.shape}, expected a finite matrix (n_fft // 2 + 1, n_mels)")
     if bank.size and len(bank) > 1:
         standard = _slaney_bank(len(bank), bank.shape[1], sample_rate)
         bank = standard if np.max(np.abs(bank - standard)) <= _SNAP else bank
@@ -254,7 +252,7 @@ def _oriented(filters: ArrayLike, bins: int, n_mels: int) -> NDArray[np.float64]
 
 
 def _slaney_bank(bins: int, n_mels: int, sample_rate: int) -> NDArray[np.float64]:
-    """Return triangles of unit area on Slaney's scale (Auditory Toolbox, 1998), linear to 1 kHz, then logarithmic."""
+    """Return triangles of unit area on Slaney's scale (Auditory Toolbox, 1998): linear, above 1 kHz logarithmic."""
     step = np.log(6.4) / 27.0
     highest = sample_rate / 2.0
     top = highest * 3.0 / 200.0 if highest < 1000.0 else 15.0 + np.log(highest / 1000.0) / step
@@ -263,9 +261,7 @@ def _slaney_bank(bins: int, n_mels: int, sample_rate: int) -> NDArray[np.float64
     frequencies = np.linspace(0.0, highest, bins)[:, None]
     rising = (frequencies - edges[:-2]) / np.diff(edges)[:-1]
     falling = (edges[2:] - frequencies) / np.diff(edges)[1:]
-    bank: NDArray[np.float64] = np.maximum(0.0, np.minimum(rising, falling)) * (
-        2.0 / (edges[2:] - edges[:-2])
-    )
+    bank: NDArray[np.float64] = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2]))
     return bank
 
 
@@ -273,6 +269,4 @@ def _checked(fields: dict[str, Any]) -> FeatureParameters:
     try:
         return msgspec.convert(fields, FeatureParameters)
     except msgspec.ValidationError as error:
-        raise UsageError(
-            f"feature parameters out of range: {error}; read the extractor's configuration"
-        ) from error
+        raise UsageError(f"feature parameters out of range: {error}; read the extractor's configuration") from error
