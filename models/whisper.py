@@ -54,6 +54,13 @@ class WhisperLoader:
         except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
             reason = " ".join(str(error).split())[:300]
             raise ModelError(f"{folder} cannot be loaded as Whisper: {reason}") from error
+        start = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+        if start != module.generation_config.decoder_start_token_id:
+            expected = module.generation_config.decoder_start_token_id
+            raise ModelError(
+                f"{folder}: the tokenizer gives {start} for <|startoftranscript|>, the network expects {expected}; "
+                "tokenizer files are missing or of another model"
+            )
         rounded = module.to(getattr(torch, dtype)).to(device=device, dtype=getattr(torch, arithmetic)).eval()
         info = ModelInfo(
             name=name,
@@ -150,9 +157,9 @@ class WhisperModel:
             raise UsageError("the prompt holds special tokens; give plain text")
         return [self._previous, *ids[-(self.module.config.max_target_positions // 2 - 1) :]]
 
-    def language_position(self, prompt: Sequence[int]) -> int | None:
-        """Return the position of the start token, which predicts the language."""
-        return list(prompt).index(self._start) if self.languages else None
+    def start_position(self, prompt: Sequence[int]) -> int:
+        """Return the position of the start token, which predicts language and silence."""
+        return list(prompt).index(self._start)
 
     def max_new_tokens(self, prompt: Sequence[int]) -> int:
         """Return how many tokens the decoder's positions leave."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+
+import earmark
+from earmark import Clip, record_many
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +21,30 @@ def speech_dir() -> Path:
     if not (folder / "manifest.jsonl").is_file():
         pytest.skip(f"no recordings in {folder}: set EARMARK_SPEECH to the folder of real speech")
     return folder
+
+
+@pytest.fixture(scope="session")
+def nano():
+    """Return whisper-nano in float32."""
+    return earmark.load("embedded:whisper-nano", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def early():
+    """Return an earlier step of whisper-nano's training."""
+    return earmark.load("embedded:whisper-nano-early", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def clips() -> list[Clip]:
+    """Return the clips that ship with earmark, with English requests and fixed nonces."""
+    folder = Path(str(files("earmark.data"))) / "clips"
+    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    audio = [earmark.load_audio(folder / row["audio_filepath"]) for row in rows]
+    return [Clip(audio=a, request=earmark.request(a, language="en", nonce=f"{i:032x}")) for i, a in enumerate(audio)]
+
+
+@pytest.fixture(scope="session")
+def honest(nano, clips):
+    """Return honest evidence of every clip, recorded in batches of 4."""
+    return list(record_many(nano, clips, batch_size=4))

@@ -189,8 +189,8 @@ def _prompts(model: AutoregressiveModel, encoded: Any, batch: Sequence[SegmentIn
         return prompts
     ids = list(model.languages.values())
     for row, forced in enumerate(_forced(model, encoded, prompts, [()] * len(batch))):
-        if unknown[row] and forced.language is not None:
-            language = languages[int(forced.language[ids].argmax())]
+        if unknown[row] and forced.start is not None:
+            language = languages[int(forced.start[ids].argmax())]
             prompts[row] = model.prompt_ids(batch[row].request, language)
     return prompts
 
@@ -252,10 +252,10 @@ def _noisy(scores: torch.Tensor, decoding: Decoding, places: Sequence[tuple[int,
 
 @dataclass(frozen=True, slots=True)
 class _Forced:
-    """Logits of one piece: chunks with one row per emitted token, and the row that predicts the language."""
+    """Logits of one piece: chunks with one row per emitted token, and the row that predicts language and silence."""
 
     chunks: Iterator[torch.Tensor]
-    language: torch.Tensor | None
+    start: torch.Tensor | None
 
 
 def _forced(
@@ -274,10 +274,10 @@ def _forced(
         ids[row, : len(sequence)] = torch.as_tensor(sequence)
     states = model.forced_states(encoded, ids.to(model.info.device))
     for row, prompt in enumerate(prompts):
-        first, at = len(prompt) - 1, model.language_position(prompt)
-        language = None if at is None else model.project(states[row, at : at + 1])[0].float()
+        first, at = len(prompt) - 1, model.start_position(prompt)
+        start = None if at is None else model.project(states[row, at : at + 1])[0].float()
         chunks = torch.split(states[row, first : first + len(emitted[row])], ROWS_AT_ONCE)
-        yield _Forced((model.project(chunk).float() for chunk in chunks), language)
+        yield _Forced((model.project(chunk).float() for chunk in chunks), start)
 
 
 def _outputs(
@@ -290,9 +290,7 @@ def _outputs(
     outputs = []
     for prompt, ids, forced in zip(prompts, emitted, _forced(model, encoded, prompts, emitted), strict=True):
         parts = [_score(chunk, ids[at : at + len(chunk)], k) for at, chunk in _numbered(forced.chunks)]
-        written = Written(
-            prompt=prompt, emitted=tuple(ids), scores=_scores(model, _columns(parts), ids, forced.language)
-        )
+        written = Written(prompt=prompt, emitted=tuple(ids), scores=_scores(model, _columns(parts), ids, forced.start))
         outputs.append(SegmentOutput(ids=written.emitted, text=model.detokenise(ids), trace=write_trace(written)))
     return outputs
 
@@ -312,7 +310,7 @@ def _replay(model: AutoregressiveModel, claimed: Written, item: SegmentInput, fo
         logprobs = torch.log_softmax(chunk, dim=-1).gather(1, wanted)
         extra.append((logprobs, _margins(ruled, ids[at:end], decoding, places)))
     at_listed, margins = _columns(extra)
-    scores = _scores(model, _columns(parts), ids, forced.language)
+    scores = _scores(model, _columns(parts), ids, forced.start)
     return Replay(scores=scores, at_listed=at_listed, margins=margins)
 
 
@@ -346,10 +344,10 @@ def _scores(
     model: AutoregressiveModel,
     columns: Sequence[NDArray[np.float64]],
     emitted: Sequence[int],
-    language: torch.Tensor | None,
+    start: torch.Tensor | None,
 ) -> Scores:
     ids, logprobs, chosen, entropy = columns
-    languages, no_speech = _language_scores(model, language)
+    languages, no_speech = _start_scores(model, start)
     return Scores(
         ids=ids.astype(np.int64),
         logprobs=logprobs,
@@ -361,7 +359,7 @@ def _scores(
     )
 
 
-def _language_scores(model: AutoregressiveModel, logits: torch.Tensor | None) -> tuple[NDArray[np.float64], float]:
+def _start_scores(model: AutoregressiveModel, logits: torch.Tensor | None) -> tuple[NDArray[np.float64], float]:
     import torch
 
     if logits is None:

@@ -12,26 +12,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from earmark.api import load, load_audio, record, request, score, verify, verify_many
     from earmark.audio import CanonicalAudio
     from earmark.fingerprint.types import Fingerprint
+    from earmark.loading import load
+    from earmark.recording import Clip, load_audio, record, record_many, request, score
     from earmark.records.evidence import Evidence
     from earmark.records.policy import Policy
     from earmark.records.receipt import Receipt
     from earmark.records.request import Decoding, Request, Segmentation
     from earmark.records.verdict import Finding, Verdict
+    from earmark.verification import Case, verify, verify_many
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "api",
-    "load_audio": "api",
-    "record": "api",
-    "request": "api",
-    "score": "api",
-    "verify": "api",
-    "verify_many": "api",
+    "load": "loading",
+    "load_audio": "recording",
+    "record": "recording",
+    "record_many": "recording",
+    "request": "recording",
+    "score": "recording",
+    "verify": "verification",
+    "verify_many": "verification",
     "CanonicalAudio": "audio",
+    "Case": "verification",
+    "Clip": "recording",
     "Decoding": "records.request",
     "Evidence": "records.evidence",
     "Fingerprint": "fingerprint.types",
@@ -47,11 +52,14 @@ __all__ = [  # noqa: RUF022 - functions first, then types
     "load",
     "load_audio",
     "record",
+    "record_many",
     "request",
     "score",
     "verify",
     "verify_many",
     "CanonicalAudio",
+    "Case",
+    "Clip",
     "Decoding",
     "Evidence",
     "Fingerprint",

@@ -209,8 +209,8 @@ class AutoregressiveModel(Model, Protocol):
             UsageError: The model has no such language, task or option.
         """
 
-    def language_position(self, prompt: Sequence[int]) -> int | None:
-        """Return the position whose prediction is the language token, or None."""
+    def start_position(self, prompt: Sequence[int]) -> int | None:
+        """Return the position that predicts language and silence, or None where the model has none."""
 
     def max_new_tokens(self, prompt: Sequence[int]) -> int:
         """Return how many tokens fit behind the prompt."""

@@ -10,18 +10,21 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
-from earmark.api import AudioLike, Clip, boundaries, family_of, load_audio, segment_inputs
 from earmark.audio import CanonicalAudio
 from earmark.errors import AudioError, AudioFileNotFoundError, RecordError, UsageError
 from earmark.features import differences
 from earmark.fingerprint.types import Fingerprint
+from earmark.loading import family_of
 from earmark.protocols import Advance, Comparison, Model
+from earmark.recording import AudioLike, Clip, boundaries, load_audio, segment_inputs
 from earmark.records import codec
 from earmark.records.evidence import Evidence, join_texts
 from earmark.records.policy import LEVELS, Policy
 from earmark.records.receipt import Receipt
 from earmark.records.request import Request
 from earmark.records.verdict import Finding, Proves, Verdict, broken, decide, note, unclear
+
+Path = str | os.PathLike[str]
 
 PROVISIONAL = "provisional"
 CASES_AT_ONCE = 4
@@ -39,10 +42,10 @@ class Case:
         receipt: The stored receipt, or None.
     """
 
-    evidence: Evidence | bytes | str | os.PathLike[str]
+    evidence: Evidence | bytes | Path
     audio: AudioLike
-    request: Request | bytes | str | os.PathLike[str] | None = None
-    receipt: Receipt | bytes | str | os.PathLike[str] | None = None
+    request: Request | bytes | Path | None = None
+    receipt: Receipt | bytes | Path | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,7 +67,41 @@ class _Work:
         return decide(self.findings) == "PASS"
 
 
-def verify_cases(
+def verify(
+    evidence: Evidence | bytes | Path,
+    request: Request | bytes | Path | None,
+    audio: AudioLike,
+    reference: Model,
+    *,
+    receipt: Receipt | bytes | Path | None = None,
+    policy: Policy | None = None,
+    profile: str | None = None,
+    batch_size: int = 8,
+) -> Verdict:
+    """Say whether the claimed model can have produced this evidence (the verifier's side).
+
+    Args:
+        evidence: What the provider opened: a record, its bytes, or a file.
+        request: The customer's own request; None takes the one inside the evidence, which then proves less.
+        audio: The clip.
+        reference: The verifier's own copy of the claimed model.
+        receipt: The stored receipt that came with the text; never the one made from this evidence.
+        policy: What is accepted; by default `Policy()`.
+        profile: `provisional` for documented bounds; None judges by rules alone and cannot PASS.
+        batch_size: Segments at once.
+
+    Returns:
+        The verdict; evidence of any content gives one.
+
+    Raises:
+        AudioError: The audio cannot be used.
+        UsageError: A file is missing or an option has no such value.
+    """
+    case = Case(evidence=evidence, request=request, audio=audio, receipt=receipt)
+    return next(verify_many([case], reference, policy=policy, profile=profile, batch_size=batch_size))
+
+
+def verify_many(
     cases: Iterable[Case],
     reference: Model,
     *,
@@ -73,7 +110,23 @@ def verify_cases(
     batch_size: int = 8,
     advance: Advance | None = None,
 ) -> Iterator[Verdict]:
-    """Verify a stream of cases; see `earmark.verify_many`."""
+    """Verify many clips; segments of different clips share a batch. Yields verdicts in order.
+
+    Args:
+        cases: The clips, in any number.
+        reference: The verifier's own copy of the claimed model.
+        policy: What is accepted.
+        profile: `provisional`, or None.
+        batch_size: Segments at once.
+        advance: Called with the number of finished clips.
+
+    Yields:
+        One verdict per case.
+
+    Raises:
+        AudioFileNotFoundError: A clip does not exist.
+        UsageError: A file is missing or an option has no such value.
+    """
     if profile not in (None, PROVISIONAL):
         raise UsageError(f"profile {profile!r}; this version knows {PROVISIONAL!r} alone")
     rules, stream = policy or Policy(), iter(cases)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from earmark import __version__
@@ -22,6 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EARMARK"},
 )
+
+# typer may bring its own copy of click, so the base of its errors is reached through one of them
+CLICK_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default cuda where there is one.")]
 Dtype = Annotated[str, typer.Option(help="Claimed precision: float32, float16 or bfloat16.")]
@@ -43,12 +45,12 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(arguments, prog_name="earmark", standalone_mode=False)
         return int(code or PASSED)
-    except click.exceptions.Exit as leaving:
+    except typer.Exit as leaving:
         return int(leaving.exit_code)
-    except click.ClickException as error:
-        print(f"earmark: {error.format_message()}; see `earmark --help`", file=sys.stderr)
+    except typer.Abort:
         return UNUSABLE
-    except click.Abort:
+    except CLICK_ERROR as error:
+        print(f"earmark: {error.format_message()}; see `earmark --help`", file=sys.stderr)
         return UNUSABLE
 
 
@@ -145,7 +147,8 @@ def record(
     as_json: Json = False,
 ) -> int:
     """Transcribe clips and write evidence, receipt and request of each."""
-    from earmark.api import load, record_many
+    from earmark.loading import load
+    from earmark.recording import record_many
 
     found = files.find_audio(audio)
     alone = len(found) == 1
@@ -162,7 +165,7 @@ def record(
             try:
                 clip = _clip(item.path, asked, {**options, "decoding": decoding})
             except AudioError as error:
-                failures.append(f"{item.name}: {error}")
+                failures.append(str(error))
                 continue
             kept.append(number)
             yield clip
@@ -201,7 +204,7 @@ def _stored_request(path: Path | None, alone: bool) -> Any:
 
 def _clip(path: Path, asked: Any, options: dict[str, Any]) -> Any:
     import earmark
-    from earmark.api import Clip, load_audio
+    from earmark.recording import Clip, load_audio
 
     audio = load_audio(path)
     return Clip(audio=audio, request=asked or earmark.request(audio, **options))
@@ -231,10 +234,10 @@ def verify(
     as_json: Json = False,
 ) -> int:
     """Say of each evidence whether the claimed model can have made it: PASS, FAIL or INCONCLUSIVE."""
-    from earmark.api import load
+    from earmark.loading import load
     from earmark.records import codec
     from earmark.records.policy import Policy
-    from earmark.verification import Case, verify_cases
+    from earmark.verification import Case, verify_many
 
     found = files.find_evidence(evidence)
     alone = len(found) == 1
@@ -251,7 +254,7 @@ def verify(
     reference = load(model, device=device, dtype=dtype, arithmetic="float32", attention=attention)
     rows, outcomes = [], set()
     with show.progress("verifying", len(cases)) as step:
-        verdicts = verify_cases(cases, reference, policy=rules, profile=profile, batch_size=batch_size, advance=step)
+        verdicts = verify_many(cases, reference, policy=rules, profile=profile, batch_size=batch_size, advance=step)
         for item, verdict in zip(found, verdicts, strict=True):
             outcomes.add(verdict.outcome)
             rows.append(show.verdict_cells(item.name, verdict))

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from earmark.api import DEFAULT_K, Clip, assemble, family_of, segment_inputs
+from earmark.loading import family_of
 from earmark.protocols import Model, SegmentInput, SegmentOutput
+from earmark.recording import DEFAULT_K, Clip, assemble, segment_inputs
 from earmark.records.evidence import Evidence
 from earmark.registry import registry
 

@@ -1,4 +1,4 @@
-"""The Python interface: load, request, record, score, verify."""
+"""The customer's request and the provider's evidence."""
 
 from __future__ import annotations
 
@@ -6,107 +6,19 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from earmark import audio as audio_module
 from earmark.audio import CanonicalAudio
-from earmark.checkpoint import resolve
-from earmark.errors import ModelError, UsageError
-from earmark.protocols import Advance, Family, Model, SegmentInput, SegmentOutput
+from earmark.errors import UsageError
+from earmark.loading import family_of
+from earmark.protocols import Advance, Model, SegmentInput, SegmentOutput
 from earmark.records.evidence import Claim, Evidence, Level, Segment, join_texts
-from earmark.records.policy import Policy
-from earmark.records.receipt import Receipt
 from earmark.records.request import Decoding, Request, Segmentation, Task, make_request
-from earmark.records.verdict import Verdict
-from earmark.registry import registry
 
 AudioLike = CanonicalAudio | str | os.PathLike[str]
-Source = str | os.PathLike[str]
 
-DTYPES = {
-    "float32": "float32", "fp32": "float32", "float16": "float16", "fp16": "float16",
-    "bfloat16": "bfloat16", "bf16": "bfloat16",
-}  # fmt: skip
-ATTENTIONS = ("sdpa", "eager")
 DEFAULT_K = 8
-
-
-def load(
-    source: Source,
-    *,
-    device: str | None = None,
-    dtype: str = "float32",
-    arithmetic: str | None = None,
-    attention: str = "sdpa",
-) -> Model:
-    """Load a model from a folder, the hub, or those that ship with earmark.
-
-    Args:
-        source: `embedded:NAME`, a checkpoint folder, or a hub id.
-        device: `cpu`, `cuda`, `cuda:1`, ...; by default cuda where there is one.
-        dtype: The claimed precision, to which the weights are rounded: float32, float16, bfloat16.
-        arithmetic: The precision to compute in; by default `dtype`. A verifier may give float32 here, which is
-            what `verify` replays in anyway, to spare the second copy of the weights.
-        attention: `sdpa` or `eager`.
-
-    Returns:
-        The model, ready to record and to verify.
-
-    Raises:
-        ModelError: The checkpoint is missing, damaged or of no registered kind.
-        UsageError: An option has no such value.
-
-    Example:
-        >>> model = load("embedded:whisper-nano")
-        >>> model.info.family
-        'autoregressive'
-    """
-    chosen = _option("dtype", dtype, DTYPES)
-    computing = _option("arithmetic", arithmetic or dtype, DTYPES)
-    kernel = _option("attention", attention, {name: name for name in ATTENTIONS})
-    folder, name = resolve(source)
-    where = device or _best_device()
-    _check_device(where)
-    for plugin in registry("model").inspect_all():
-        if plugin.error is None and plugin.value.recognises(folder):
-            model: Model = plugin.value.load(
-                folder, name=name, device=where, dtype=chosen, arithmetic=computing, attention=kernel
-            )
-            return model
-    raise ModelError(_unrecognised(folder))
-
-
-def _option(name: str, value: str, known: dict[str, str]) -> str:
-    if value not in known:
-        raise UsageError(f"{name} {value!r}; known: {', '.join(known)}")
-    return known[value]
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"device {device!r} cannot be used: {reason}") from error
-
-
-def _unrecognised(folder: Any) -> str:
-    from earmark.checkpoint import read_config
-
-    kind = read_config(folder).get("model_type", "none")
-    plugins = registry("model").inspect_all()
-    broken = [p.error for p in plugins if p.error]
-    known = ", ".join(p.name for p in plugins if not p.error)
-    hint = f"; not loaded: {'; '.join(broken)}" if broken else ""
-    return f"{folder} holds model_type {kind!r}, which no plugin opens; there are: {known}{hint}"
+"""Listed tokens per position."""
 
 
 def load_audio(audio: AudioLike) -> CanonicalAudio:
@@ -188,12 +100,6 @@ def _explicit(inner: Sequence[int], samples: int, window: int) -> tuple[tuple[in
     if any(not 0 < end - start <= window for start, end in pieces) or max(inner) > samples:
         raise UsageError(f"boundaries {list(inner)[:6]} do not cut {samples} samples into pieces of up to {window}")
     return pieces
-
-
-def family_of(model: Model) -> Family:
-    """Return the family plugin of a loaded model."""
-    family: Family = registry("family").get(model.info.family)
-    return family
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,66 +258,3 @@ def assemble(
         text=join_texts([output.text for output in outputs]),
         segments=tuple(segments),
     )
-
-
-def verify(
-    evidence: Evidence | bytes | Source,
-    request: Request | bytes | Source | None,
-    audio: AudioLike,
-    reference: Model,
-    *,
-    receipt: Receipt | bytes | Source | None = None,
-    policy: Policy | None = None,
-    profile: str | None = None,
-    batch_size: int = 8,
-) -> Verdict:
-    """Say whether the claimed model can have produced this evidence (the verifier's side).
-
-    Args:
-        evidence: What the provider opened: a record, its bytes, or a file.
-        request: The customer's own request; None takes the one inside the evidence, which then proves less.
-        audio: The clip.
-        reference: The verifier's own copy of the claimed model.
-        receipt: The stored receipt that came with the text; never the one made from this evidence.
-        policy: What is accepted; by default `Policy()`.
-        profile: `provisional` for documented bounds; None judges by rules alone and cannot PASS.
-        batch_size: Segments at once.
-
-    Returns:
-        The verdict; evidence of any content gives one.
-
-    Raises:
-        AudioError: The audio cannot be used.
-        UsageError: A file is missing or an option has no such value.
-    """
-    from earmark.verification import Case, verify_cases
-
-    case = Case(evidence=evidence, request=request, audio=audio, receipt=receipt)
-    return next(verify_cases([case], reference, policy=policy, profile=profile, batch_size=batch_size))
-
-
-def verify_many(
-    cases: Iterable[Any],
-    reference: Model,
-    *,
-    policy: Policy | None = None,
-    profile: str | None = None,
-    batch_size: int = 8,
-    advance: Advance | None = None,
-) -> Iterator[Verdict]:
-    """Verify many clips; segments of different clips share a batch. Yields verdicts in order.
-
-    Args:
-        cases: `earmark.verification.Case` for each clip.
-        reference: The verifier's own copy of the claimed model.
-        policy: What is accepted.
-        profile: `provisional`, or None.
-        batch_size: Segments at once.
-        advance: Called with the number of finished clips.
-
-    Returns:
-        An iterator over verdicts.
-    """
-    from earmark.verification import verify_cases
-
-    return verify_cases(cases, reference, policy=policy, profile=profile, batch_size=batch_size, advance=advance)

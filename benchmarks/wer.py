@@ -1,0 +1,166 @@
+"""Word error rate of a Whisper checkpoint folder on the held-out sets.
+
+    python benchmarks/wer.py data/embedded/whisper-nano [--json FILE]
+
+Sets: unseen text with known voices, unseen text with unseen voices, the latter with noise, real digits of a
+speaker not trained on, and real sentences. Words are compared as spoken (Whisper's basic normaliser); a second
+figure uses Whisper's English normaliser, which joins spelled-out numbers into one word each ("five two" is "52").
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from training.augment import TEST_NOISE, add_noise, load_noises  # noqa: E402  (after the path)
+from training.corpus import SAMPLE_RATE_HZ, Clip, load_clips  # noqa: E402
+from training.real_speech import LJ_HELD_OUT, TEST_SPEAKER, load_speech  # noqa: E402
+
+BATCH = 25
+NOISE_SNR_DB = 10.0
+PREFIX_TOKENS = 4  # start, language, task, no timestamps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Figures of one test set; rates between 0 and 1.
+
+    Attributes:
+        clips: number of clips.
+        word_error_rate: errors over words.
+        number_word_error_rate: the same with every number written as one word of figures.
+        exact: share of clips without any error.
+        ends_itself: share of clips whose decoding reached <|endoftext|> before the length limit.
+        seconds: decoding time.
+    """
+
+    clips: int
+    word_error_rate: float
+    number_word_error_rate: float
+    exact: float
+    ends_itself: float
+    seconds: float
+
+
+def noisy(clips: list[Clip], speech: Path) -> list[Clip]:
+    """The clips in kitchen noise (never trained on) at 10 dB; white noise without the speech folder."""
+    rng = np.random.default_rng(0)
+    noises = load_noises(speech, (TEST_NOISE,))
+    waves = (add_noise(clip.samples.astype(np.float32), noises, rng, NOISE_SNR_DB) for clip in clips)
+    return [
+        Clip(samples=wave.clip(-32768, 32767).astype(np.int16), text=clip.text, speaker=clip.speaker)
+        for wave, clip in zip(waves, clips, strict=True)
+    ]
+
+
+def real_sentences(speech: Path, window_s: float) -> list[Clip]:
+    """LibriSpeech and the held-out LJ sentences that fit the window."""
+    clips = load_speech(speech, "librispeech/") + load_speech(speech, "ljspeech/LJ001")[-LJ_HELD_OUT:]
+    return [clip for clip in clips if len(clip.samples) <= window_s * SAMPLE_RATE_HZ]
+
+
+def test_sets(corpus: Path, speech: Path, window_s: float) -> dict[str, Callable[[], list[Clip]]]:
+    """Name of each set and how to load it; sets of real speech only where the folder is there."""
+    sets: dict[str, Callable[[], list[Clip]]] = {
+        "unseen text": lambda: list(load_clips(corpus, "test-text")),
+        "unseen text and voice": lambda: list(load_clips(corpus, "test-voice")),
+        "unseen text, noise 10 dB": lambda: noisy(list(load_clips(corpus, "test-text")), speech),
+    }
+    if speech.exists():
+        sets["real digits, unseen speaker"] = lambda: [
+            clip for clip in load_speech(speech, "fsdd/") if clip.speaker == TEST_SPEAKER
+        ]
+        sets["real sentences"] = lambda: real_sentences(speech, window_s)
+    return sets
+
+
+@torch.no_grad()
+def transcribe(
+    model: WhisperForConditionalGeneration, processor: WhisperProcessor, clips: list[Clip]
+) -> tuple[list[str], list[bool]]:
+    """Transcripts, and whether each decoding ended by itself."""
+    end = model.generation_config.eos_token_id
+    limit = model.config.max_target_positions - PREFIX_TOKENS
+    texts: list[str] = []
+    ended: list[bool] = []
+    for start in track(range(0, len(clips), BATCH), description="decoding", transient=True):
+        waves = [clip.samples.astype(np.float32) / 32768 for clip in clips[start : start + BATCH]]
+        features = processor(waves, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_features
+        ids = model.generate(features, language="en", task="transcribe")
+        texts += [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
+        ended += [bool((row == end).any()) or len(row) < limit for row in ids]
+    return texts, ended
+
+
+def evaluate(folder: Path, corpus: Path, speech: Path, verbose: bool = False) -> dict[str, Outcome]:
+    """Figures of a checkpoint on every set, in fp32."""
+    model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = WhisperProcessor.from_pretrained(folder)
+    words, numbers = BasicTextNormalizer(), EnglishTextNormalizer({})
+    outcomes = {}
+    for name, load in test_sets(corpus, speech, processor.feature_extractor.chunk_length).items():
+        clips = load()
+        start = time.perf_counter()
+        texts, ended = transcribe(model, processor, clips)
+        seconds = time.perf_counter() - start
+        wanted = [words(clip.text).strip() for clip in clips]
+        said = [words(text).strip() for text in texts]
+        if verbose:
+            for expected, heard in list(zip(wanted, said, strict=True))[:12]:
+                print(f"  {expected}\n  {heard}\n")
+        outcomes[name] = Outcome(
+            clips=len(clips),
+            word_error_rate=float(jiwer.wer(wanted, said)),
+            number_word_error_rate=float(jiwer.wer([*map(numbers, wanted)], [*map(numbers, said)])),
+            exact=float(np.mean([left == right for left, right in zip(wanted, said, strict=True)])),
+            ends_itself=float(np.mean(ended)),
+            seconds=round(seconds, 1),
+        )
+    return outcomes
+
+
+def show(outcomes: dict[str, Outcome], title: str) -> None:
+    """Print the table."""
+    table = Table("set", "clips", "WER %", "WER % (figures)", "exact %", "ends by itself %", "s", title=title)
+    for name, outcome in outcomes.items():
+        rates = (outcome.word_error_rate, outcome.number_word_error_rate, outcome.exact, outcome.ends_itself)
+        shown = [f"{100 * rate:.1f}" for rate in rates]
+        table.add_row(name, str(outcome.clips), *shown, f"{outcome.seconds:.0f}")
+    Console().print(table)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--corpus", type=Path, default=ROOT / "build/corpus")
+    parser.add_argument("--speech", type=Path, default=ROOT / "../shared/speech")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--verbose", action="store_true", help="show some transcripts")
+    arguments = parser.parse_args()
+    outcomes = evaluate(arguments.folder, arguments.corpus, arguments.speech, arguments.verbose)
+    show(outcomes, arguments.folder.name)
+    if arguments.json:
+        figures = {name: asdict(outcome) for name, outcome in outcomes.items()}
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

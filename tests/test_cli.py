@@ -1,0 +1,298 @@
+"""The command line: exit codes, one-line errors, JSON rows, nothing half written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from earmark.cli import main
+
+CLIPS = Path(str(files("earmark.data"))) / "clips"
+MODEL = "embedded:whisper-nano"
+EARLY = "embedded:whisper-nano-early"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> Path:
+    """Return a folder with two clips and their records."""
+    root = tmp_path_factory.mktemp("recorded")
+    for name in ("00.flac", "01.flac"):
+        shutil.copy(CLIPS / name, root / name)
+    assert main(["record", MODEL, str(root), "--out", str(root), "--language", "en", "--json"]) == 0
+    return root
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command; return exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def _one_line(err: str) -> str:
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("earmark: ")
+    assert "Traceback" not in err
+    return lines[0]
+
+
+# What works
+
+
+def test_record_writes_evidence_receipt_and_request(recorded):
+    names = {p.name for p in recorded.iterdir()}
+    for clip in ("00.flac", "01.flac"):
+        assert {f"{clip}.{kind}.json" for kind in ("evidence", "receipt", "request")} <= names
+
+
+def test_verify_many_passes(run, recorded):
+    code, out, _ = run(
+        "verify", recorded, "--model", MODEL, "--request", recorded, "--receipt", recorded, "--profile", "provisional"
+    )
+    assert code == 0
+    assert "2 PASS, 0 FAIL, 0 INCONCLUSIVE" in out
+
+
+def test_verify_json_rows_have_every_field(run, recorded):
+    evidence = recorded / "00.flac.evidence.json"
+    code, out, _ = run("verify", evidence, "--model", MODEL, "--profile", "provisional", "--json")
+    row = json.loads(out)
+    assert code == 0
+    assert {"evidence", "outcome", "proves", "p_value", "e_value", "provenance", "findings", "fingerprint"} <= set(row)
+    assert row["evidence"] == str(evidence)
+    assert row["proves"] == "reconstructable"
+    assert row["fingerprint"]["logprob_l1"] < 1e-4
+
+
+def test_verify_one_prints_five_lines(run, recorded):
+    code, out, _ = run("verify", recorded / "00.flac.evidence.json", "--model", MODEL, "--profile", "provisional")
+    assert code == 0
+    assert len(out.strip().splitlines()) == 5
+    assert out.startswith("PASS (proves: reconstructable)")
+
+
+def test_without_a_profile_the_exit_code_is_two(run, recorded):
+    code, out, _ = run("verify", recorded / "00.flac.evidence.json", "--model", MODEL)
+    assert code == 2
+    assert "profile.missing" in out
+
+
+def test_another_model_fails_with_exit_code_one(run, recorded):
+    code, out, _ = run("verify", recorded / "00.flac.evidence.json", "--model", EARLY, "--profile", "provisional")
+    assert code == 1
+    assert "weights.mismatch" in out
+
+
+def test_the_customers_request_is_recorded_and_bound(run, tmp_path):
+    asked, evidence = tmp_path / "asked.json", tmp_path / "evidence.msgpack"
+    assert run("request", CLIPS / "02.flac", "--out", asked, "--language", "en", "--prompt", "good morning")[0] == 0
+    assert run("record", MODEL, CLIPS / "02.flac", "--request", asked, "--out", evidence)[0] == 0
+    base = ("verify", evidence, "--model", MODEL, "--audio", CLIPS / "02.flac", "--profile", "provisional")
+    receipt = tmp_path / "evidence.receipt.json"
+    code, out, _ = run(*base, "--request", asked, "--receipt", receipt)
+    assert (code, out.splitlines()[0]) == (0, "PASS (proves: committed)")
+    other = tmp_path / "other.json"
+    assert run("request", CLIPS / "02.flac", "--out", other, "--language", "en")[0] == 0
+    code, out, _ = run(*base, "--request", other)
+    assert code == 1
+    assert "request.mismatch" in out
+
+
+def test_canonicalise_gives_the_digest_that_requests_use(run, tmp_path):
+    tone = (np.sin(np.arange(44_100) / 20) * 9000).astype(np.int16)
+    soundfile.write(tmp_path / "tone.wav", np.stack([tone, tone], axis=1), 44_100)
+    code, out, _ = run("canonicalise", tmp_path / "tone.wav", tmp_path / "tone.flac", "--json")
+    row = json.loads(out)
+    assert (code, row["samples"]) == (0, 16_000)
+    code, out, _ = run("request", tmp_path / "tone.wav", "--out", tmp_path / "r.json", "--json")
+    assert json.loads(out)["audio_digest"] == row["digest"]
+
+
+def test_manifest_and_output_in_a_folder(run, tmp_path):
+    manifest = tmp_path / "set.jsonl"
+    manifest.write_text("".join(json.dumps({"audio_filepath": str(CLIPS / f"0{i}.flac")}) + "\n" for i in (3, 4)))
+    code, out, _ = run("record", MODEL, manifest, "--out", tmp_path / "out", "--language", "en", "--json")
+    assert code == 0
+    assert [Path(json.loads(line)["evidence"]).exists() for line in out.splitlines()] == [True, True]
+
+
+@pytest.mark.parametrize("command", ["families", "models", "scenarios", "doctor"])
+def test_listings(run, command):
+    code, out, _ = run(command)
+    assert code == 0
+    assert out
+    code, out, _ = run(command, "--json")
+    assert [json.loads(line) for line in out.splitlines()]
+
+
+def test_families_shows_a_plugin_that_does_not_load(run, monkeypatch):
+    from importlib.metadata import EntryPoint
+
+    from earmark import registry
+
+    points = [
+        EntryPoint(name="broken", value="no.such.module:Family", group="earmark.families"),
+        EntryPoint(
+            name="autoregressive",
+            value="earmark.verifiers.autoregressive:AutoregressiveFamily",
+            group="earmark.families",
+        ),
+    ]
+    monkeypatch.setattr(registry, "registry", lambda kind: registry.Registry(kind, points))
+    code, out, _ = run("families", "--json")
+    good, broken = (json.loads(line) for line in out.splitlines())
+    assert code == 0
+    assert "does not load" in broken["error"]
+    assert "teacher-forced" in good["summary"]
+
+
+def test_help_names_every_command(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("canonicalise", "request", "record", "verify", "families", "models", "doctor"):
+        assert command in out
+    assert run("--version")[1].startswith("earmark 0.")
+
+
+# What does not
+
+
+def _sound(path: Path, samples: np.ndarray, rate: int = 16_000, **options: str) -> Path:
+    soundfile.write(path, samples, rate, **options)
+    return path
+
+
+def _bad_audio(folder: Path) -> dict[str, tuple[Path, str]]:
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("this is no sound")
+    nan = np.full(16_000, np.nan, np.float32)
+    return {
+        "missing": (folder / "missing.wav", "no such"),
+        "empty": (folder / "empty.wav", "empty"),
+        "not audio": (folder / "text.wav", "text.wav"),
+        "no samples": (_sound(folder / "none.wav", np.zeros(0, np.int16)), "none.wav"),
+        "NaN": (_sound(folder / "nan.wav", nan, subtype="FLOAT"), "NaN"),
+        "100 ms": (_sound(folder / "short.wav", np.ones(1600, np.int16)), "100 ms found, at least"),
+    }
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "not audio", "no samples", "NaN", "100 ms"])
+@pytest.mark.parametrize("command", ["record", "request", "canonicalise"])
+def test_bad_audio_is_one_line_and_leaves_nothing(run, tmp_path, name, command):
+    path, words = _bad_audio(tmp_path)[name]
+    out = tmp_path / "out.flac" if command == "canonicalise" else tmp_path / "out.json"
+    arguments = {
+        "record": ("record", MODEL, path, "--out", out),
+        "request": ("request", path, "--out", out),
+        "canonicalise": ("canonicalise", path, out),
+    }[command]
+    code, _, err = run(*arguments)
+    assert code == 3
+    assert words in _one_line(err)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_bad_clips_among_good_ones_are_named_and_the_others_recorded(run, tmp_path):
+    _bad_audio(tmp_path)
+    shutil.copy(CLIPS / "05.flac", tmp_path / "good.flac")
+    code, out, err = run("record", MODEL, tmp_path, "--out", tmp_path / "out", "--language", "en", "--json")
+    assert code == 3
+    assert json.loads(out)["audio"] == "good.flac"
+    assert len(err.strip().splitlines()) == 5
+    assert (tmp_path / "out" / "good.flac.receipt.json").exists()
+
+
+def test_bad_audio_at_verification_is_inconclusive(run, recorded, tmp_path):
+    path, _ = _bad_audio(tmp_path)["empty"]
+    evidence = recorded / "00.flac.evidence.json"
+    code, out, _ = run("verify", evidence, "--model", MODEL, "--audio", path, "--profile", "provisional")
+    assert code == 2
+    assert "audio.unusable" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (lambda text: text[: len(text) // 2], 1, "record.malformed"),
+        (lambda text: text.replace("earmark.evidence/1", "earmark.evidence/9"), 1, "record.unknown_version"),
+        (lambda text: text.replace('"autoregressive"', '"telepathic"'), 1, "family.mismatch"),
+        (lambda text: text.replace('"precision": "fp32"', '"precision": "fp8"'), 1, "record.malformed"),
+        (lambda _: "", 1, "record.malformed"),
+    ],
+)
+def test_bad_evidence_is_a_finding(run, recorded, tmp_path, change, code, words):
+    bad = tmp_path / "bad.evidence.json"
+    bad.write_text(change((recorded / "00.flac.evidence.json").read_text()))
+    result, out, err = run("verify", bad, "--model", MODEL, "--audio", recorded / "00.flac", "--profile", "provisional")
+    assert result == code
+    assert words in out
+    assert err.strip() == ""
+
+
+def test_wrong_clip_is_inconclusive_or_fail(run, recorded):
+    evidence = recorded / "00.flac.evidence.json"
+    base = ("verify", evidence, "--model", MODEL, "--audio", recorded / "01.flac", "--profile", "provisional")
+    assert run(*base)[0] == 1
+    assert run(*base, "--request", recorded / "00.flac.request.json")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("verify", "nowhere.json", "--model", MODEL), "no such file"),
+        (("verify", "{recorded}", "--model", MODEL, "--audio", "{recorded}/00.flac"), "one file for many"),
+        (("verify", "{recorded}/00.flac.evidence.json", "--model", MODEL, "--audio", "nowhere"), "no such file"),
+        (("verify", "{recorded}/00.flac.evidence.json", "--model", "nowhere"), "no such folder"),
+        (("verify", "{recorded}/00.flac.evidence.json", "--model", MODEL, "--profile", "x"), "provisional"),
+        (("verify", "{recorded}/00.flac.evidence.json"), "Missing option"),
+        (("record", MODEL, "{clips}/00.flac", "{clips}/00.flac", "--out", "{tmp}"), "same files"),
+        (("record", MODEL, "{clips}/00.flac", "--out", "{tmp}/x.json", "--k", "1000000"), "k = 1000000"),
+        (("record", MODEL, "{clips}/00.flac", "--out", "{tmp}/x.json", "--language", "xx"), "no language 'xx'"),
+        (("record", MODEL, "{clips}/00.flac", "--out", "{tmp}/x.json", "--task", "sing"), "task"),
+        (("record", MODEL, "{clips}/00.flac", "--out", "{tmp}/x.json", "--beams", "3", "--seed", "4"), "seed"),
+        (("record", MODEL, "{clips}/00.flac", "--out", "{tmp}/x.json", "--dtype", "int8"), "dtype 'int8'"),
+        (("record", MODEL, "{clips}/00.flac", "--out", "{tmp}/x.json", "--batch-size", "0"), "batch-size"),
+        (("record", MODEL, "{tmp}", "--out", "{tmp}"), "holds no audio"),
+        (("record", "{tmp}", "{clips}/00.flac", "--out", "{tmp}/x.json"), "no config.json"),
+        (("record", MODEL, "{clips}/00.flac", "--out", "{tmp}/no/such/x.json"), "nothing was written"),
+        (("transcribe",), "No such command"),
+    ],
+)
+def test_wrong_use_is_one_line_with_exit_code_three(run, recorded, tmp_path, arguments, words):
+    names = {"recorded": recorded, "clips": CLIPS, "tmp": tmp_path}
+    code, out, err = run(*(str(a).format(**names) for a in arguments))
+    assert code == 3, (out, err)
+    assert words in _one_line(err)
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_full_disk_is_one_line(run):
+    code, _, err = run("record", MODEL, CLIPS / "00.flac", "--out", "/dev/full", "--language", "en")
+    assert code == 3
+    assert "No space left" in _one_line(err)
+
+
+def test_damaged_manifests_name_the_line(run, tmp_path):
+    manifest = tmp_path / "set.jsonl"
+    good = json.dumps({"audio_filepath": str(CLIPS / "00.flac")})
+    for line, words in (("{", "line 2"), (json.dumps({"text": "x"}), "line 2"), ('{"path": "gone.wav"}', "gone.wav")):
+        manifest.write_text(f"{good}\n{line}\n")
+        code, _, err = run("record", MODEL, manifest, "--out", tmp_path / "out")
+        assert code == 3
+        assert words in _one_line(err)
+    manifest.write_text("\n")
+    assert "empty manifest" in run("record", MODEL, manifest, "--out", tmp_path / "out")[2]

@@ -1,0 +1,1 @@
+"""Recipes that train the small embedded models of earmark on synthesised speech."""

@@ -1,0 +1,219 @@
+"""Recipe of whisper-nano.
+
+Run `python -m training.whisper_nano corpus`, then `train --out FOLDER [--resume]`, then `export --to FOLDER`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import WhisperForConditionalGeneration, WhisperTokenizer
+
+from training.corpus import SAMPLE_RATE_HZ, build_test_sets, build_training_shard, load_clips
+from training.real_speech import build_real_shard
+from training.sampler import Batch, Sampler
+from training.text import training_sentences
+from training.trainer import Plan, Trainer
+from training.whisper_model import HOP_SAMPLES, LogMel, build_model, encode_window, export
+from training.whisper_tokens import MERGES, WINDOW_S, text_ids, train_tokenizer
+
+IGNORED = -100
+CTC_CLASSES = 256 + MERGES + 1  # blank is 0, then the text tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curriculum:
+    """What is trained when, as shares of the run."""
+
+    ctc_only_until: float = 0.12
+    short_until: float = 0.08
+    short_clip_s: float = 3.0
+    ctc_weight: float = 0.35
+    prompt_share: float = 0.05
+    mask_from: float = 0.4
+    full_window_late_from: float = 0.72
+    full_window_early_share: float = 0.08
+    full_window_late_share: float = 0.45
+    full_window_only_from: float = 0.94
+
+
+class Network(nn.Module):
+    """The model and, for training only, a CTC head on its encoder."""
+
+    def __init__(self, model: WhisperForConditionalGeneration) -> None:
+        super().__init__()
+        self.whisper = model
+        self.ctc_head = nn.Linear(model.config.d_model, CTC_CLASSES)
+
+
+class WhisperNano:
+    """Joint attention and CTC training on windows of varying length."""
+
+    def __init__(self, sampler: Sampler, tokenizer: WhisperTokenizer, seed: int, device: str) -> None:
+        self.sampler, self.tokenizer, self.device = sampler, tokenizer, device
+        self.curriculum = Curriculum()
+        self.model = Network(build_model(tokenizer, seed)).to(device)
+        self.log_mel = LogMel().to(device)
+        self.rng = np.random.default_rng(seed)
+        ids = tokenizer.convert_tokens_to_ids
+        self.start = ids(["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"])
+        self.end, self.silence = ids("<|endoftext|>"), ids("<|nospeech|>")
+        self.previous = ids("<|startofprev|>")
+
+    def loss(self, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """CTC loss alone at first, then cross-entropy plus weighted CTC."""
+        plan = self.curriculum
+        batch = self.sampler.draw(plan.short_clip_s if progress < plan.short_until else 100.0, self._window_s(progress))
+        features = self.log_mel(batch.waves.to(self.device))
+        if progress > plan.mask_from:
+            features = self._mask(features)
+        states = encode_window(self.model.whisper.model.encoder, features)
+        texts = [text_ids(self.tokenizer, text) for text in batch.texts]
+        ctc = self._ctc_loss(states, texts, batch)
+        if progress < plan.ctc_only_until:
+            return ctc, {"ctc": float(ctc.detach())}
+        entropy = self._attention_loss(states, texts)
+        loss = (1 - plan.ctc_weight) * entropy + plan.ctc_weight * ctc
+        return loss, {"ctc": float(ctc.detach()), "entropy": float(entropy.detach())}
+
+    def _window_s(self, progress: float) -> float | None:
+        plan = self.curriculum
+        share = plan.full_window_early_share
+        if progress > plan.full_window_late_from:
+            share = plan.full_window_late_share
+        if progress > plan.full_window_only_from:
+            share = 1.0
+        return WINDOW_S if progress > plan.short_until and self.rng.random() < share else None
+
+    def _mask(self, features: Tensor) -> Tensor:
+        """Light SpecAugment: one band of mels and one stretch of time per clip."""
+        clips, mels, frames = features.shape
+        level = features.mean(dim=(1, 2))
+        for index in range(clips):
+            width, start = self.rng.integers(0, 10), self.rng.integers(0, mels - 10)
+            features[index, start : start + width] = level[index]
+            width, start = self.rng.integers(0, 6), self.rng.integers(0, max(1, frames - 6))
+            features[index, :, start : start + width] = level[index]
+        return features
+
+    def _ctc_loss(self, states: Tensor, texts: list[list[int]], batch: Batch) -> Tensor:
+        scores = self.model.ctc_head(states).log_softmax(-1).transpose(0, 1)
+        frames = (batch.lengths // (2 * HOP_SAMPLES)).clamp(min=1, max=states.shape[1])
+        targets = torch.tensor([token + 1 for text in texts for token in text], device=states.device)
+        sizes = torch.tensor([len(text) for text in texts])
+        losses = functional.ctc_loss(scores, targets, frames, sizes, reduction="none", zero_infinity=True)
+        return (losses / sizes.clamp(min=4).to(losses)).mean()
+
+    def _attention_loss(self, states: Tensor, texts: list[list[int]]) -> Tensor:
+        rows, labels = [], []
+        for text in texts:
+            prompt = self._prompt()
+            sequence = [*prompt, *self.start, *text, self.end]
+            first = self.silence if not text else self.start[1]
+            rows.append(sequence[:-1])
+            labels.append([IGNORED] * len(prompt) + [first, *self.start[2:], *text, self.end])
+        size = max(map(len, rows))
+        inputs = torch.tensor([row + [self.end] * (size - len(row)) for row in rows], device=states.device)
+        targets = torch.tensor([row + [IGNORED] * (size - len(row)) for row in labels], device=states.device)
+        decoded = self.model.whisper.model.decoder(
+            input_ids=inputs, encoder_hidden_states=states, use_cache=False
+        ).last_hidden_state
+        logits = self.model.whisper.proj_out(decoded)
+        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+
+    def _prompt(self) -> list[int]:
+        if self.rng.random() >= self.curriculum.prompt_share:
+            return []
+        clip = self.sampler.synthetic[self.rng.integers(len(self.sampler.synthetic))]
+        return [self.previous, *text_ids(self.tokenizer, clip.text)]
+
+    @torch.no_grad()
+    def check(self) -> str:
+        """Word error rates of a few held-out clips, decoded as a user would."""
+        self.model.eval()
+        return ", ".join(f"{name} {100 * self._error_rate(name):.1f}" for name in ("dev-text", "dev-voice"))
+
+    def _error_rate(self, name: str) -> float:
+        clips = list(load_clips(self.sampler.folder, name))
+        waves = torch.zeros(len(clips), WINDOW_S * SAMPLE_RATE_HZ)
+        for row, clip in zip(waves, clips, strict=True):
+            row[: len(clip.samples)] = torch.from_numpy(clip.samples.astype(np.float32) / 32768)
+        ids = self.model.whisper.generate(self.log_mel(waves.to(self.device)), language="en", task="transcribe")
+        said = [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        return float(jiwer.wer([clip.text for clip in clips], said))
+
+
+def make_tokenizer() -> WhisperTokenizer:
+    """The tokenizer, always the same: its merges come from a seeded set of sentences."""
+    return train_tokenizer(training_sentences(20_000, seed=0))
+
+
+def build_corpus(arguments: argparse.Namespace) -> None:
+    """Synthesise the corpus (existing shards are kept)."""
+    build_test_sets(arguments.corpus)
+    if arguments.speech.exists():
+        build_real_shard(arguments.corpus, arguments.speech)
+    for index in range(arguments.shards):
+        build_training_shard(arguments.corpus, index)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train, or go on with --resume."""
+    torch.set_num_threads(arguments.threads)
+    sampler = Sampler(folder=arguments.corpus, speech=arguments.speech, seed=arguments.seed)
+    recipe = WhisperNano(sampler, make_tokenizer(), arguments.seed, arguments.device)
+    plan = Plan(steps=arguments.steps, budget_s=arguments.budget_s)
+    trainer = Trainer(recipe, plan, arguments.out, log=lambda line: print(line, flush=True))
+    if arguments.resume:
+        trainer.resume()
+    sampler.restart(trainer.step)
+    trainer.run()
+
+
+def export_state(arguments: argparse.Namespace) -> None:
+    """Write a training state or a snapshot as a checkpoint folder."""
+    state = torch.load(arguments.state, weights_only=True)
+    tokenizer = make_tokenizer()
+    network = Network(build_model(tokenizer, seed=0))
+    network.load_state_dict(state.get("model", state))
+    export(network.whisper, tokenizer, arguments.to)
+    size = sum(parameter.numel() for parameter in network.whisper.parameters())
+    print(json.dumps({"folder": str(arguments.to), "parameters": size}))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--corpus", type=Path, default=Path("build/corpus"))
+    parser.add_argument("--speech", type=Path, default=Path("../shared/speech"))
+    commands = parser.add_subparsers(required=True)
+    corpus = commands.add_parser("corpus")
+    corpus.add_argument("--shards", type=int, default=16)
+    corpus.set_defaults(run=build_corpus)
+    training = commands.add_parser("train")
+    training.add_argument("--out", type=Path, default=Path("build/whisper-nano"))
+    training.add_argument("--steps", type=int, default=30_000)
+    training.add_argument("--budget-s", type=float)
+    training.add_argument("--seed", type=int, default=1)
+    training.add_argument("--device", default="cpu")
+    training.add_argument("--threads", type=int, default=2)
+    training.add_argument("--resume", action="store_true")
+    training.set_defaults(run=train)
+    exporting = commands.add_parser("export")
+    exporting.add_argument("--state", type=Path, default=Path("build/whisper-nano/state.pt"))
+    exporting.add_argument("--to", type=Path, required=True)
+    exporting.set_defaults(run=export_state)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
