@@ -167,6 +167,12 @@ def test_help_names_every_command(run):
     assert run("--version")[1].startswith("earmark 0.")
 
 
+def test_every_option_is_an_environment_variable(run, recorded, monkeypatch):
+    monkeypatch.setenv("EARMARK_VERIFY_PROFILE", "provisional")
+    monkeypatch.setenv("EARMARK_VERIFY_MODEL", MODEL)
+    assert run("verify", recorded / "00.flac.evidence.json")[0] == 0
+
+
 # What does not
 
 

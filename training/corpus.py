@@ -19,7 +19,7 @@ import soxr
 from numpy.typing import NDArray
 from rich.progress import track
 
-from training.text import training_sentences, test_sentences
+from training.text import test_sentences, training_sentences
 from training.voices import Utterance, cast_voice, synthesise
 
 SAMPLE_RATE_HZ = 16_000

@@ -39,6 +39,7 @@ class Curriculum:
     ctc_weight: float = 0.35
     prompt_share: float = 0.05
     mask_from: float = 0.4
+    warp_share: float = 0.5
     full_window_late_from: float = 0.72
     full_window_early_share: float = 0.08
     full_window_late_share: float = 0.45
@@ -73,6 +74,8 @@ class WhisperNano:
         plan = self.curriculum
         batch = self.sampler.draw(plan.short_clip_s if progress < plan.short_until else 100.0, self._window_s(progress))
         features = self.log_mel(batch.waves.to(self.device))
+        if self.rng.random() < plan.warp_share:
+            features = self._warp(features)
         if progress > plan.mask_from:
             features = self._mask(features)
         states = encode_window(self.model.whisper.model.encoder, features)
@@ -92,6 +95,16 @@ class WhisperNano:
         if progress > plan.full_window_only_from:
             share = 1.0
         return WINDOW_S if progress > plan.short_until and self.rng.random() < share else None
+
+    def _warp(self, features: Tensor) -> Tensor:
+        """Stretch the mel axis of each clip a little: longer and shorter vocal tracts."""
+        clips, mels, frames = features.shape
+        factors = torch.from_numpy(self.rng.uniform(0.88, 1.12, (clips, 1))).to(features)
+        places = (torch.arange(mels, device=features.device) * factors).clamp(max=mels - 1.001)
+        low = places.floor()
+        share = (places - low).unsqueeze(-1)
+        index = low.long().unsqueeze(-1).expand(clips, mels, frames)
+        return features.gather(1, index) * (1 - share) + features.gather(1, index + 1) * share
 
     def _mask(self, features: Tensor) -> Tensor:
         """Light SpecAugment: one band of mels and one stretch of time per clip."""

@@ -1,0 +1,61 @@
+"""What is installed from the wheel works without the repository."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Build the wheel from a copy of the repository, so that no earlier build leaks into it."""
+    out = tmp_path_factory.mktemp("wheel")
+    ignored = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "tests", "site")
+    copy = shutil.copytree(ROOT, out / "copy", ignore=ignored, symlinks=True)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return next(out.glob("earmark-*.whl"))
+
+
+def test_wheel_holds_packages_and_data(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for name in (
+        "earmark/py.typed",
+        "earmark/verifiers/autoregressive.py",
+        "earmark/models/whisper.py",
+        "earmark/data/embedded/whisper-nano/model.safetensors",
+        "earmark/data/embedded/whisper-nano/README.md",
+        "earmark/data/clips/manifest.jsonl",
+        "earmark/data/clips/00.flac",
+    ):
+        assert name in names
+    assert not [n for n in names if n.startswith(("verifiers/", "models/", "tests/", "training/"))]
+
+
+def test_embedded_model_loads_from_the_wheel(wheel, tmp_path):
+    site = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(install, capture_output=True, check=True)
+    code = (
+        "import earmark, pathlib; from importlib.resources import files;"
+        "clip = pathlib.Path(str(files('earmark.data'))) / 'clips' / '00.flac';"
+        "model = earmark.load('embedded:whisper-nano', device='cpu'); asked = earmark.request(clip, language='en');"
+        "verdict = earmark.verify(earmark.record(model, asked, clip), asked, clip, model, profile='provisional');"
+        "print(earmark.__file__, clip, verdict.outcome)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
+    file, clip, outcome = done.stdout.split()[-3:]
+    assert outcome == "PASS"
+    assert file.startswith(str(site))
+    assert clip.startswith(str(site))
