@@ -102,11 +102,38 @@ def test_other_seed_is_caught(nano, clips):
     assert _codes(_one(claimed, clip, nano)) == ["margin.exceeded"]
 
 
-def test_beam_is_recorded_and_not_yet_judged(nano, clips):
-    asked = earmark.request(clips[0].audio, language="en", decoding=Decoding(strategy="beam", beams=3))
-    verdict = earmark.verify(earmark.record(nano, asked, clips[0].audio), asked, clips[0].audio, nano, profile=STRICT)
-    assert verdict.outcome == "INCONCLUSIVE"
-    assert _codes(verdict) == ["decoding.unchecked"]
+BEAM = Decoding(strategy="beam", beams=3)
+
+
+def test_beam_is_checked_by_running_it_again(nano, clips):
+    chosen = [Clip(audio=c.audio, request=earmark.request(c.audio, language="en", decoding=BEAM)) for c in clips[:6]]
+    evidence = list(record_many(nano, chosen))
+    verdicts = _verify(chosen, evidence, nano)
+    assert {v.outcome for v in verdicts} == {"PASS"}
+    assert {v.findings[0].code for v in verdicts} == {"rerun.equal"}
+
+
+def test_cheap_writer_behind_a_claimed_beam_is_caught(nano, early, clips):
+    """Under a beam no margin applies, so the search itself is run again."""
+    chosen = [Clip(audio=c.audio, request=earmark.request(c.audio, language="en", decoding=BEAM)) for c in clips]
+    real, cheap = (list(record_many(model, chosen)) for model in (nano, early))
+    worst = [i for i in range(len(clips)) if real[i].text != cheap[i].text]
+    assert worst
+    rescored = [earmark.score(nano, cheap[i], chosen[i].audio) for i in worst]
+    verdicts = _verify([chosen[i] for i in worst], rescored, nano)
+    assert {v.outcome for v in verdicts} == {"FAIL"}
+    assert {_codes(v)[0] for v in verdicts} == {"rerun.worse"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_reexecution_decodes_again(clips, dtype):
+    model = earmark.load("embedded:whisper-nano", device="cpu", dtype=dtype)
+    evidence = list(record_many(model, clips[:4], batch_size=2))
+    verdicts = _verify(clips[:4], evidence, model, mode="reexecute")
+    assert {v.outcome for v in verdicts} == {"PASS"}
+    assert all({"rerun.equal", "rerun.tie"} & {f.code for f in v.findings} for v in verdicts)
+    with pytest.raises(UsageError, match="known: replay, reexecute"):
+        _verify(clips[:1], evidence[:1], model, mode="guess")
 
 
 def test_language_is_detected_and_bound(nano, clips):
@@ -130,6 +157,25 @@ def test_prompt_and_explicit_boundaries(nano, clips):
     ]
     verdict = earmark.verify(evidence, asked, audio, nano, profile=STRICT, receipt=evidence.receipt)
     assert (verdict.outcome, verdict.proves) == ("PASS", "committed")
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        Segmentation(boundaries=(10,)),
+        Segmentation(boundaries=(20_000, 10_000)),
+        Segmentation(boundaries=(10**9,)),
+        Segmentation(max_samples=100),
+        Segmentation(rule="at-random"),
+    ],
+)
+def test_segmentation_that_makes_no_sense_is_refused_by_both_sides(nano, clips, honest, cut):
+    asked = earmark.request(clips[0].audio, language="en", segmentation=cut)
+    with pytest.raises(UsageError):
+        earmark.record(nano, asked, clips[0].audio)
+    claimed = msgspec.structs.replace(honest[0], request=asked, request_digest=asked.digest())
+    verdict = earmark.verify(claimed, asked, clips[0].audio, nano, profile=STRICT)
+    assert (verdict.outcome, _codes(verdict)) == ("INCONCLUSIVE", ["request.unusable"])
 
 
 def test_time_tokens_follow_their_grammar(nano, clips):

@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.errors import UsageError
-from earmark.fingerprint.margins import TIE_NATS, argmax_margins, margin_mismatches
-from earmark.fingerprint.sequence import STATISTICS, Pairs, Replay, Scores, sequence_statistics
+from earmark.fingerprint.margins import TIE_NATS, argmax_margins
+from earmark.fingerprint.sequence import STATISTICS, Replay, Scores, sequence_statistics
 from earmark.fingerprint.types import Fingerprint, Statistic
 from earmark.noise import gumbel_noise
 from earmark.protocols import Advance, AutoregressiveModel, Comparison, SegmentInput, SegmentOutput
 from earmark.records.evidence import Precision, Segment
 from earmark.records.policy import Policy
 from earmark.records.request import Decoding, Request
-from earmark.records.verdict import Finding, broken, note, unclear
+from earmark.records.verdict import Finding, broken, unclear
+from earmark.verifiers._autoregressive_choice import Rerun, choice_findings
 from earmark.verifiers._autoregressive_trace import MAX_K, Written, read_trace, token_limit, write_trace
 
 if TYPE_CHECKING:
@@ -125,6 +126,29 @@ class AutoregressiveFamily:
 
         return _batched(model, inputs, batch_size, advance, run)
 
+    def rerun(
+        self,
+        model: AutoregressiveModel,
+        inputs: Sequence[SegmentInput],
+        traces: Sequence[Written],
+        *,
+        batch_size: int,
+        advance: Advance,
+    ) -> list[Rerun]:
+        """Decode each piece again behind the trace's prompt."""
+
+        def run(encoded: Any, rows: list[int]) -> list[Rerun]:
+            prompts = [traces[i].prompt for i in rows]
+            emitted = _decode(model, encoded, prompts, [inputs[i] for i in rows])
+            forced = _forced(model, encoded, prompts, emitted)
+            return [_rerun(ids, logits) for ids, logits in zip(emitted, forced, strict=True)]
+
+        return _batched(model, inputs, batch_size, advance, run)
+
+    def needs_rerun(self, request: Request) -> bool:
+        """Tell whether the request asks for a beam search, whose choice no single path shows."""
+        return request.decoding.strategy == "beam"
+
     def compare(
         self,
         traces: Sequence[Written],
@@ -132,6 +156,7 @@ class AutoregressiveFamily:
         *,
         model: AutoregressiveModel,
         request: Request,
+        reruns: Sequence[Rerun] | None = None,
     ) -> Comparison:
         """Compare all segments of one clip; statistics are over all positions of the clip."""
         pairs = [(trace.scores, replay) for trace, replay in zip(traces, replays, strict=True)]
@@ -140,7 +165,7 @@ class AutoregressiveFamily:
         names = tuple(statistic.name for statistic in STATISTICS)
         return Comparison(
             fingerprint=Fingerprint(self.name, names, tuple(values[name] for name in names)),
-            findings=_margin_findings(pairs, model.info.precision, request.decoding),
+            findings=choice_findings(traces, replays, reruns, model.info.precision, request.decoding),
             positions=sum(len(trace.emitted) for trace in traces),
         )
 
@@ -369,7 +394,12 @@ def _start_scores(model: AutoregressiveModel, logits: torch.Tensor | None) -> tu
     return logprobs[list(model.languages.values())], no_speech
 
 
-# Margins
+def _rerun(ids: Sequence[int], forced: _Forced) -> Rerun:
+    parts = [_score(chunk, ids[at : at + len(chunk)], 1) for at, chunk in _numbered(forced.chunks)]
+    return Rerun(tuple(ids), float(_columns(parts)[2].mean()))
+
+
+# What was chosen
 
 
 def _margins(
@@ -384,19 +414,3 @@ def _margins(
     best = scores.max(dim=-1).values.cpu().numpy()
     own = scores.gather(1, ids[:, None])[:, 0].cpu().numpy()
     return torch.as_tensor(argmax_margins(best, own) * (decoding.temperature if sampled else 1.0))
-
-
-def _margin_findings(pairs: Pairs, precision: Precision, decoding: Decoding) -> tuple[Finding, ...]:
-    """Say whether the rule of decoding was broken, or cannot be checked."""
-    if decoding.strategy == "beam":
-        expected = "a re-run of the beam search, which this version does not offer"
-        return (unclear("decoding.unchecked", "verifier", "beam search", expected),)
-    tie = TIE_NATS[precision]
-    margins = np.concatenate([replay.margins for _, replay in pairs])
-    count = margin_mismatches(margins, tie)
-    if count:
-        at = int(np.argmax(~(margins <= tie)))
-        found = f"{count} tokens below the best, the first (number {at}) by {margins[at]:.3g} nats"
-        return (broken("margin.exceeded", found, f"margins of at most {tie:g} nats at {precision}"),)
-    ties = int(np.sum(margins > 0))
-    return (note("margin.near_tie", f"{ties} tokens that lost a near-tie", "none, or a few"),) if ties else ()

@@ -184,10 +184,32 @@ class Family(Protocol):
     ) -> list[Any]:
         """Force each trace's output through `model` (float32 arithmetic) and return what it says."""
 
+    def rerun(
+        self,
+        model: Any,
+        inputs: Sequence[SegmentInput],
+        traces: Sequence[Any],
+        *,
+        batch_size: int,
+        advance: Advance,
+    ) -> list[Any]:
+        """Decode each piece again as its request says, in place of forcing the provider's output."""
+
+    def needs_rerun(self, request: Request) -> bool:
+        """Tell whether forcing alone cannot check how the request wants tokens chosen."""
+
     def review(self, traces: Sequence[Any], policy: Policy) -> list[Finding]:
         """Say whether the traces of one clip hold as much as the policy asks."""
 
-    def compare(self, traces: Sequence[Any], replays: Sequence[Any], *, model: Any, request: Request) -> Comparison:
+    def compare(
+        self,
+        traces: Sequence[Any],
+        replays: Sequence[Any],
+        *,
+        model: Any,
+        request: Request,
+        reruns: Sequence[Any] | None = None,
+    ) -> Comparison:
         """Compare the traces of one clip with their replays."""
 
     def provisional_bounds(self, precision: Precision) -> Mapping[str, float]:

@@ -91,14 +91,18 @@ def boundaries(canonical: CanonicalAudio, asked: Request, window: int) -> tuple[
         return _explicit(rule.boundaries, len(canonical.samples), window)
     if rule.rule != audio_module.SEGMENTATION_RULE:
         raise UsageError(f"segmentation rule {rule.rule!r}; this version knows {audio_module.SEGMENTATION_RULE!r}")
+    if 0 < rule.max_samples < audio_module.CANONICAL_RATE_HZ:
+        raise UsageError(f"segments of at most {rule.max_samples} samples; at least a second (16000) is needed")
     return audio_module.segment(canonical.samples, min(rule.max_samples or window, window))
 
 
 def _explicit(inner: Sequence[int], samples: int, window: int) -> tuple[tuple[int, int], ...]:
     edges = [0, *(b for b in inner if 0 < b < samples), samples]
     pieces = tuple(pairwise(edges))
-    if any(not 0 < end - start <= window for start, end in pieces) or max(inner) > samples:
-        raise UsageError(f"boundaries {list(inner)[:6]} do not cut {samples} samples into pieces of up to {window}")
+    least = audio_module.MIN_SAMPLES
+    if any(not least <= end - start <= window for start, end in pieces) or max(inner) > samples:
+        expected = f"cut {samples} samples into pieces of {least} to {window}"
+        raise UsageError(f"boundaries {list(inner)[:6]} do not {expected}")
     return pieces
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from earmark.audio import CanonicalAudio
 from earmark.errors import AudioError, AudioFileNotFoundError, RecordError, UsageError
@@ -25,6 +26,8 @@ from earmark.records.request import Request
 from earmark.records.verdict import Finding, Proves, Verdict, broken, decide, note, unclear
 
 Path = str | os.PathLike[str]
+
+Mode = Literal["replay", "reexecute"]
 
 PROVISIONAL = "provisional"
 CASES_AT_ONCE = 4
@@ -76,6 +79,7 @@ def verify(
     receipt: Receipt | bytes | Path | None = None,
     policy: Policy | None = None,
     profile: str | None = None,
+    mode: Mode = "replay",
     batch_size: int = 8,
 ) -> Verdict:
     """Say whether the claimed model can have produced this evidence (the verifier's side).
@@ -88,6 +92,7 @@ def verify(
         receipt: The stored receipt that came with the text; never the one made from this evidence.
         policy: What is accepted; by default `Policy()`.
         profile: `provisional` for documented bounds; None judges by rules alone and cannot PASS.
+        mode: `replay` forces the provider's output; `reexecute` also decodes again, in the claimed arithmetic.
         batch_size: Segments at once.
 
     Returns:
@@ -98,7 +103,7 @@ def verify(
         UsageError: A file is missing or an option has no such value.
     """
     case = Case(evidence=evidence, request=request, audio=audio, receipt=receipt)
-    return next(verify_many([case], reference, policy=policy, profile=profile, batch_size=batch_size))
+    return next(verify_many([case], reference, policy=policy, profile=profile, mode=mode, batch_size=batch_size))
 
 
 def verify_many(
@@ -107,6 +112,7 @@ def verify_many(
     *,
     policy: Policy | None = None,
     profile: str | None = None,
+    mode: Mode = "replay",
     batch_size: int = 8,
     advance: Advance | None = None,
 ) -> Iterator[Verdict]:
@@ -117,6 +123,7 @@ def verify_many(
         reference: The verifier's own copy of the claimed model.
         policy: What is accepted.
         profile: `provisional`, or None.
+        mode: `replay` forces the provider's output; `reexecute` also decodes again, in the claimed arithmetic.
         batch_size: Segments at once.
         advance: Called with the number of finished clips.
 
@@ -127,12 +134,14 @@ def verify_many(
         AudioFileNotFoundError: A clip does not exist.
         UsageError: A file is missing or an option has no such value.
     """
+    if mode not in ("replay", "reexecute"):
+        raise UsageError(f"mode {mode!r}; known: replay, reexecute")
     if profile not in (None, PROVISIONAL):
         raise UsageError(f"profile {profile!r}; this version knows {PROVISIONAL!r} alone")
     rules, stream = policy or Policy(), iter(cases)
     while group := list(islice(stream, CASES_AT_ONCE * batch_size)):
         works = [_prepare(case, reference, rules) for case in group]
-        _replay([work for work in works if work.open], reference, batch_size)
+        _replay([work for work in works if work.open], reference, batch_size, mode)
         for work in works:
             yield _judge(work, reference, rules, profile)
             if advance is not None:
@@ -293,20 +302,42 @@ def _check_text(evidence: Evidence, model: Model) -> list[Finding]:
 # Replay and decision
 
 
-def _replay(works: Sequence[_Work], model: Model, batch_size: int) -> None:
-    """Replay all open cases together; a fault on our side makes them INCONCLUSIVE."""
-    if not works:
-        return
+def _replay(works: Sequence[_Work], model: Model, batch_size: int, mode: Mode) -> None:
+    """Replay all open cases together, and decode those again that ask for it."""
     family, reference = family_of(model), model.in_float32()
+    again = [w for w in works if w.request and (mode == "reexecute" or family.needs_rerun(w.request))]
+    with _our_fault(works):
+        replays = _in_turn(family.replay, reference, works, batch_size)
+        reruns = _in_turn(family.rerun, model if mode == "reexecute" else reference, again, batch_size)
+        for work in works:
+            if work.request is not None:
+                work.comparison = family.compare(
+                    work.traces,
+                    replays[id(work)],
+                    model=reference,
+                    request=work.request,
+                    reruns=reruns.get(id(work)),
+                )
+
+
+def _in_turn(
+    run: Callable[..., list[Any]], model: Model, works: Sequence[_Work], batch_size: int
+) -> dict[int, list[Any]]:
+    """Run one pass over the segments of all cases and return the results of each case."""
     inputs = [item for work in works for item in work.inputs]
     traces = [trace for work in works for trace in work.traces]
+    if not inputs:
+        return {}
+    results = iter(run(model, inputs, traces, batch_size=batch_size, advance=lambda _: None))
+    return {id(work): [next(results) for _ in work.inputs] for work in works}
+
+
+@contextmanager
+def _our_fault(works: Sequence[_Work]) -> Iterator[None]:
+    """Make the cases INCONCLUSIVE where the replay breaks: a fault of ours is never a verdict."""
     try:
-        replays = iter(family.replay(reference, inputs, traces, batch_size=batch_size, advance=lambda _: None))
-        for work in works:
-            own = [next(replays) for _ in work.inputs]
-            if work.request is not None:
-                work.comparison = family.compare(work.traces, own, model=reference, request=work.request)
-    except Exception as error:  # noqa: BLE001 - the plugin border: a fault of ours is INCONCLUSIVE, never a verdict
+        yield
+    except Exception as error:  # noqa: BLE001 - the plugin border: whatever a family throws is kept and shown
         fault = unclear("replay.failed", "verifier", f"{type(error).__name__}: {str(error)[:200]}", "a replay")
         for work in works:
             work.comparison = None

@@ -227,6 +227,7 @@ def verify(
     receipt: Annotated[Path | None, typer.Option(help="The stored receipt, or their folder.")] = None,
     policy: Annotated[Path | None, typer.Option(help="What is accepted (a policy record).")] = None,
     profile: Annotated[str | None, typer.Option(help="`provisional` for documented bounds.")] = None,
+    mode: Annotated[str, typer.Option(help="replay, or reexecute to decode again as well.")] = "replay",
     device: Device = None,
     dtype: Dtype = "float32",
     batch_size: BatchSize = 8,
@@ -251,10 +252,19 @@ def verify(
         for item in found
     ]
     rules = codec.load(policy, Policy) if policy else None
-    reference = load(model, device=device, dtype=dtype, arithmetic="float32", attention=attention)
+    arithmetic = None if mode == "reexecute" else "float32"
+    reference = load(model, device=device, dtype=dtype, arithmetic=arithmetic, attention=attention)
     rows, outcomes = [], set()
     with show.progress("verifying", len(cases)) as step:
-        verdicts = verify_many(cases, reference, policy=rules, profile=profile, batch_size=batch_size, advance=step)
+        verdicts = verify_many(
+            cases,
+            reference,
+            policy=rules,
+            profile=profile,
+            mode=mode,  # type: ignore[arg-type]  # checked by verify_many
+            batch_size=batch_size,
+            advance=step,
+        )
         for item, verdict in zip(found, verdicts, strict=True):
             outcomes.add(verdict.outcome)
             rows.append(show.verdict_cells(item.name, verdict))
