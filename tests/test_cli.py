@@ -162,7 +162,7 @@ def test_families_shows_a_plugin_that_does_not_load(run, monkeypatch):
 def test_help_names_every_command(run):
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("canonicalise", "request", "record", "verify", "families", "models", "doctor"):
+    for command in ("canonicalise", "request", "record", "draw", "verify", "families", "models", "doctor"):
         assert command in out
     assert run("--version")[1].startswith("earmark 0.")
 
@@ -171,6 +171,34 @@ def test_every_option_is_an_environment_variable(run, recorded, monkeypatch):
     monkeypatch.setenv("EARMARK_VERIFY_PROFILE", "provisional")
     monkeypatch.setenv("EARMARK_VERIFY_MODEL", MODEL)
     assert run("verify", recorded / "00.flac.evidence.json")[0] == 0
+
+
+def test_draw_names_the_receipts_to_open(run, recorded, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"sixteen bytes or more")
+    code, out, _ = run("draw", recorded, "--seed-file", secret, "--count", "1", "--json")
+    row = json.loads(out)
+    assert code == 0
+    assert row["receipt"] in {"00.flac.receipt.json", "01.flac.receipt.json"}
+    listed = tmp_path / "receipts.txt"
+    listed.write_text(row["token"] + "\n")
+    assert row["token"] in run("draw", listed, "--seed-file", secret)[1]
+    listed.write_text(row["token"] + "\nnonsense\n")
+    assert "line 2" in _one_line(run("draw", listed, "--seed-file", secret)[2])
+
+
+def test_draw_refuses_what_it_cannot_use(run, recorded, tmp_path):
+    short = tmp_path / "short"
+    short.write_bytes(b"abc")
+    for arguments, words in (
+        ((recorded, "--seed-file", short), "can be guessed"),
+        ((recorded, "--seed-file", tmp_path / "none"), "16 random bytes"),
+        ((tmp_path, "--seed-file", short), "no receipts"),
+        ((tmp_path / "gone", "--seed-file", short), "no such file"),
+    ):
+        code, _, err = run("draw", *arguments)
+        assert code == 3
+        assert words in _one_line(err)
 
 
 # What does not

@@ -75,6 +75,7 @@ def test_digest_depends_on_the_type():
     class Receipt2(codec.Record, frozen=True, kw_only=True):
         format: str = "earmark.receipt/1"
         commitment: str
+        inclusion: None = None
 
     one = Receipt(commitment="00" * 32)
     assert Receipt2(commitment="00" * 32).to_msgpack() == one.to_msgpack()

@@ -14,6 +14,7 @@ import earmark
 from earmark import Case, Clip, Policy, record_many
 from earmark.errors import AudioFileNotFoundError, UsageError
 from earmark.recording import assemble
+from earmark.records.receipt import batch
 from earmark.records.request import Decoding, Segmentation
 from earmark.verifiers._autoregressive_trace import Trace
 
@@ -216,6 +217,15 @@ def test_proves_depends_on_request_and_receipt(nano, clips, honest):
     assert (without.outcome, without.proves) == ("PASS", "reconstructable")
     strict = _one(evidence, clip, nano, policy=Policy(require_receipt=True))
     assert (strict.outcome, _codes(strict)) == ("INCONCLUSIVE", ["receipt.missing"])
+
+
+def test_a_batch_receipt_commits_too(nano, clips, honest):
+    receipts = batch([evidence.digest() for evidence in honest])
+    assert _one(honest[1], clips[1], nano, receipt=receipts[1]).proves == "committed"
+    other = msgspec.structs.replace(receipts[1], inclusion=receipts[2].inclusion)
+    verdict = _one(honest[1], clips[1], nano, receipt=other)
+    assert (verdict.outcome, _codes(verdict)) == ("INCONCLUSIVE", ["receipt.unproven"])
+    assert _codes(_one(honest[1], clips[1], nano, receipt=receipts[2])) == ["receipt.mismatch"]
 
 
 def test_without_a_profile_nothing_passes(nano, clips, honest):

@@ -182,6 +182,9 @@ def _check_receipt(case: Case, evidence: Evidence, policy: Policy, work: _Work) 
         receipt = _read(case.receipt, Receipt)
     except RecordError as error:
         return [unclear("receipt.malformed", "input", error, "the stored receipt")]
+    if not receipt.holds():
+        found = "a path that does not lead to the root of its batch"
+        return [unclear("receipt.unproven", "provider", found, "a receipt with its proof")]
     if receipt.commitment != evidence.digest():
         found = f"evidence {evidence.digest()[:12]}..."
         return [broken("receipt.mismatch", found, f"the committed evidence {receipt.commitment[:12]}...")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,6 +217,36 @@ def _save(evidence: Any, place: files.Targets) -> None:
     if place.request is not None and place.receipt is not None:
         evidence.request.save(place.request)
         evidence.receipt.save(place.receipt)
+
+
+@app.command()
+def draw(
+    receipts: Annotated[list[Path], typer.Argument(help="Receipt files, their folders, or lists of short receipts.")],
+    seed_file: Annotated[Path, typer.Option(help="At least 16 secret bytes, chosen before and kept.")],
+    count: Annotated[int | None, typer.Option(min=0, help="How many to draw.")] = None,
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Which share to draw, without --count.")] = 0.05,
+    as_json: Json = False,
+) -> int:
+    """Draw the receipts whose evidence the provider must open, after all of them were handed in."""
+    from earmark.cli.files import find_receipts
+    from earmark.records import receipt
+
+    found = find_receipts(receipts)
+    wanted = math.ceil(share * len(found)) if count is None else count
+    for i in receipt.draw([item.commitment for _, item in found], _secret(seed_file), wanted):
+        name, item = found[i]
+        if as_json:
+            show.json_line({"receipt": name, "token": item.token, "commitment": item.commitment})
+        else:
+            print(f"{item.token}  {name}")
+    return PASSED
+
+
+def _secret(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; write at least 16 random bytes there") from error
 
 
 @app.command()

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from earmark.errors import AudioFileNotFoundError, UsageError
+from earmark.errors import AudioFileNotFoundError, RecordError, UsageError
+from earmark.records import codec
+from earmark.records.receipt import Receipt
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf"}
 RECORD_SUFFIXES = (".json", ".msgpack")
@@ -131,6 +133,40 @@ def record_of(evidence: Named, given: Path | None, kind: str, alone: bool) -> Pa
         if (found := given / f"{evidence.name}.{kind}{suffix}").is_file():
             return found
     raise UsageError(f"{given} holds no {evidence.name}.{kind}.json; give the folder of the stored {kind}s")
+
+
+def find_receipts(given: Sequence[Path]) -> list[tuple[str, Receipt]]:
+    """Expand receipt files, folders of them, and text files with one short receipt per line.
+
+    Raises:
+        UsageError: A path does not exist, or there are no receipts.
+        RecordError: A receipt is damaged; the message names it.
+    """
+    found: list[tuple[str, Receipt]] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(p for s in RECORD_SUFFIXES for p in path.rglob(f"*.receipt{s}"))
+            found += [(p.relative_to(path).as_posix(), codec.load(p, Receipt)) for p in inside]
+        elif not path.exists():
+            raise UsageError(f"{path}: no such file or folder; give the receipts that were handed in")
+        elif path.suffix in RECORD_SUFFIXES:
+            found.append((path.name, codec.load(path, Receipt)))
+        else:
+            found += _short_receipts(path)
+    if not found:
+        raise UsageError(f"{', '.join(map(str, given))}: no receipts there")
+    return found
+
+
+def _short_receipts(path: Path) -> list[tuple[str, Receipt]]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append((f"{path.name}:{number}", Receipt.from_token(line)))
+            except RecordError as error:
+                raise RecordError(f"{path} line {number}: {error}") from error
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
