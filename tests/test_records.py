@@ -17,7 +17,7 @@ from earmark.errors import EarmarkError, OutputError, RecordError, UsageError
 from earmark.features import FeatureParameters
 from earmark.records import codec
 from earmark.records.evidence import Claim, Evidence, Segment, join_texts
-from earmark.records.policy import Policy
+from earmark.records.policy import Policy, load_policy
 from earmark.records.receipt import Receipt
 from earmark.records.request import Decoding, Request, Segmentation, make_request
 
@@ -190,6 +190,22 @@ def test_decoding_is_checked_when_read():
     claim["decoding"] = {"strategy": "beam", "beams": 1}
     with pytest.raises(RecordError, match="strategy"):
         codec.decode(_json(claim=claim), Evidence)
+
+
+def test_policy_is_read_from_toml(tmp_path):
+    file = tmp_path / "policy.toml"
+    file.write_text('precisions = ["fp16", "fp32"]\nleast_k = 8\nrequire_receipt = true\n')
+    assert load_policy(file) == Policy(precisions=("fp16", "fp32"), least_k=8, require_receipt=True)
+    assert load_policy("strict").require_receipt
+    for text, words in (
+        ("least_k = 0", "least_k"),
+        ("lest_k = 8", "lest_k"),
+        ("a = ", "no policy"),
+        ("\x00", "no pol"),
+    ):
+        file.write_text(text)
+        with pytest.raises(RecordError, match=words):
+            load_policy(file)
 
 
 @pytest.mark.parametrize("options", [{"language": ""}, {"task": "summarise"}, {"prompt": "x" * 20_001}])

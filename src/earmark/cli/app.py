@@ -256,7 +256,7 @@ def verify(
     audio: Annotated[Path | None, typer.Option(help="The clip, or the folder of the clips.")] = None,
     request: Annotated[Path | None, typer.Option(help="The customer's request, or their folder.")] = None,
     receipt: Annotated[Path | None, typer.Option(help="The stored receipt, or their folder.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="What is accepted (a policy record).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="What is accepted: `strict`, or a file (TOML, JSON).")] = None,
     profile: Annotated[str | None, typer.Option(help="`provisional` for documented bounds.")] = None,
     mode: Annotated[str, typer.Option(help="replay, or reexecute to decode again as well.")] = "replay",
     device: Device = None,
@@ -267,8 +267,7 @@ def verify(
 ) -> int:
     """Say of each evidence whether the claimed model can have made it: PASS, FAIL or INCONCLUSIVE."""
     from earmark.loading import load
-    from earmark.records import codec
-    from earmark.records.policy import Policy
+    from earmark.records.policy import load_policy
     from earmark.verification import Case, verify_many
 
     found = files.find_evidence(evidence)
@@ -282,7 +281,7 @@ def verify(
         )
         for item in found
     ]
-    rules = codec.load(policy, Policy) if policy else None
+    rules = load_policy(policy) if policy else None
     arithmetic = None if mode == "reexecute" else "float32"
     reference = load(model, device=device, dtype=dtype, arithmetic=arithmetic, attention=attention)
     rows, outcomes = [], set()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tomllib
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from earmark.errors import RecordError
+from earmark.records import codec
 from earmark.records.codec import Digest, Record
 from earmark.records.evidence import Level, Precision
 
@@ -42,3 +46,35 @@ class Policy(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     accept_prompts: bool = False
     max_censored_share: Annotated[float, msgspec.Meta(ge=0.0, le=0.5)] = 0.02
     min_positions: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 2
+
+
+STRICT = Policy(require_receipt=True, least_k=8, max_censored_share=0.0, min_positions=4)
+"""For auditing strangers: a receipt with every transcript, full lists, nothing left out."""
+
+
+def load_policy(path: str | os.PathLike[str]) -> Policy:
+    """Read a policy: `strict`, or a file as TOML (by its suffix), JSON or MessagePack.
+
+    Args:
+        path: The file, or the word `strict`.
+
+    Returns:
+        The policy, checked as strictly as every record.
+
+    Raises:
+        RecordError: The file is not well formed.
+        UsageError: There is no such file.
+
+    Example:
+        >>> load_policy("strict").require_receipt
+        True
+    """
+    if os.fspath(path) == "strict":
+        return STRICT
+    data = codec.read_bytes(path)
+    if not os.fspath(path).endswith(".toml"):
+        return codec.decode(data, Policy)
+    try:
+        return msgspec.convert(tomllib.loads(data.decode()), Policy)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is no policy: {' '.join(str(error).split())[:300]}") from error
