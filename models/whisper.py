@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -44,11 +45,11 @@ class WhisperLoader:
         import transformers
 
         digest = weights_digest(folder)
-        transformers.utils.logging.disable_progress_bar()
         try:
-            module = transformers.WhisperForConditionalGeneration.from_pretrained(
-                folder, dtype=torch.float32, attn_implementation=attention, local_files_only=True
-            )
+            with _quietly():
+                module = transformers.WhisperForConditionalGeneration.from_pretrained(
+                    folder, dtype=torch.float32, attn_implementation=attention, local_files_only=True
+                )
             extractor = transformers.WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
             tokenizer = transformers.WhisperTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
@@ -80,6 +81,20 @@ class WhisperLoader:
         # the plain search must not add the checkpoint's rules to ours, which stand in `settings`
         rounded.generation_config = transformers.GenerationConfig()
         return WhisperModel(info, rounded, extractor, tokenizer, settings)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep the library's own progress bars off stderr, and put them back."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 class WhisperModel:
