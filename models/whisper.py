@@ -182,6 +182,15 @@ class WhisperModel:
 
     # network
 
+    def encoder_layers(self) -> Sequence[torch.nn.Module]:
+        """Return the layers of the encoder."""
+        return list(self.module.model.encoder.layers)
+
+    def encoder_positions(self, samples: int) -> int:
+        """Return the positions of the window that the audio reaches."""
+        positions = int(self.module.config.max_source_positions)
+        return max(1, min(positions, -(-samples * positions // self.info.window_samples)))
+
     def encode(self, samples: Sequence[NDArray[np.int16]]) -> torch.Tensor:
         """Return encoder states (batch, positions, width); every piece is padded to the window."""
         import torch

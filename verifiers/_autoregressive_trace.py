@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from earmark.errors import TraceError
 from earmark.fingerprint.sequence import Scores
+from earmark.fingerprint.sketch import PROBES, VALUES
 from earmark.limits import max_tokens
 from earmark.protocols import AutoregressiveModel
-from earmark.records.evidence import Segment, TokenId
+from earmark.records.evidence import Level, Segment, TokenId
 from earmark.records.request import Request
 
 MAX_K = 1024
@@ -38,6 +39,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         entropy: Entropy of the whole distribution in nats, float32 (positions,).
         language: Log-probability of every language token at the language position, float32; empty without.
         no_speech: Probability of the no-speech token at that position, or None.
+        sketch: Folded hidden states, float16 (probes, values); empty below the level `sketch`.
     """
 
     version: Literal[1] = 1
@@ -50,6 +52,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     entropy: bytes
     language: bytes = b""
     no_speech: Annotated[float, msgspec.Meta(ge=0.0, le=1.001)] | None = None
+    sketch: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +83,12 @@ def write_trace(written: Written) -> bytes:
         entropy=scores.entropy.astype("<f4").tobytes(),
         language=scores.language.astype("<f4").tobytes(),
         no_speech=None if np.isnan(scores.no_speech) else scores.no_speech,
+        sketch=scores.sketch.astype("<f2").tobytes(),
     )
     return msgspec.msgpack.encode(trace)
 
 
-def read_trace(segment: Segment, request: Request, model: AutoregressiveModel) -> Written:
+def read_trace(segment: Segment, request: Request, model: AutoregressiveModel, level: Level) -> Written:
     """Decode one trace and check every rule that needs no replay.
 
     Raises:
@@ -95,7 +99,7 @@ def read_trace(segment: Segment, request: Request, model: AutoregressiveModel) -
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise TraceError(f"the trace is not well formed: {str(error)[:200]}") from error
     _check_ids(segment, trace, model)
-    scores = _arrays(segment, trace, model)
+    scores = _arrays(segment, trace, model, PROBES if level == "sketch" else 0)
     _check_prompt(trace, scores, request, model)
     _check_lists(scores, model.info.vocab_size)
     _check_values(scores, model.info.vocab_size)
@@ -110,7 +114,7 @@ def _array(data: bytes, kind: str, shape: tuple[int, ...], name: str) -> NDArray
     return np.frombuffer(data, dtype=kind).reshape(shape)
 
 
-def _arrays(segment: Segment, trace: Trace, model: AutoregressiveModel) -> Scores:
+def _arrays(segment: Segment, trace: Trace, model: AutoregressiveModel, probes: int) -> Scores:
     n, k = len(segment.ids), trace.k
     if (trace.no_speech is None) != (model.no_speech_id is None):
         raise TraceError(f"no-speech probability {trace.no_speech}; the model's kind of evidence differs")
@@ -122,6 +126,7 @@ def _arrays(segment: Segment, trace: Trace, model: AutoregressiveModel) -> Score
         ended=trace.finish == "end",
         language=_array(trace.language, "<f4", (len(model.languages),), "language").astype(np.float64),
         no_speech=float("nan") if trace.no_speech is None else trace.no_speech,
+        sketch=_array(trace.sketch, "<f2", (probes, VALUES), "sketch").astype(np.float64),
     )
 
 
@@ -187,6 +192,8 @@ def _check_values(scores: Scores, vocab: int) -> None:
     mass = np.nansum(np.exp(scores.logprobs), axis=1).max()
     if mass > MAX_MASS:
         raise TraceError(f"listed probabilities of one position add up to {mass:.4f}", code="trace.mass")
+    if not np.isfinite(scores.sketch).all():
+        raise TraceError("the sketch holds values that are not finite", code="trace.value")
     bound = np.log(vocab) + 1e-3
     if not ((scores.entropy >= -1e-3) & (scores.entropy <= bound)).all():
         raise TraceError(f"an entropy outside 0 to {bound:.3f} nats", code="trace.value")

@@ -19,11 +19,13 @@ from earmark.fingerprint.sequence import STATISTICS, Replay, Scores, sequence_st
 from earmark.fingerprint.types import Fingerprint, Statistic
 from earmark.noise import gumbel_noise
 from earmark.protocols import Advance, AutoregressiveModel, Comparison, SegmentInput, SegmentOutput
-from earmark.records.evidence import Precision, Segment
+from earmark.records.evidence import Level, Precision, Segment
 from earmark.records.policy import Policy
 from earmark.records.request import Decoding, Request
 from earmark.records.verdict import Finding, broken, unclear
+from earmark.taps import Taps
 from earmark.verifiers._autoregressive_choice import Rerun, choice_findings
+from earmark.verifiers._autoregressive_sketch import encoder_places, sketch_of
 from earmark.verifiers._autoregressive_trace import MAX_K, Written, read_trace, token_limit, write_trace
 
 if TYPE_CHECKING:
@@ -38,11 +40,30 @@ PROVISIONAL: dict[Precision, dict[str, float]] = {
     "fp32": {
         "logprob_l1": 1e-3,
         "logprob_l1_max": 1e-2,
+        "loglik_distance": 1e-3,
+        "entropy_rmse": 1e-3,
         "language_distance": 1e-2,
         "no_speech_distance": 1e-2,
+        "sketch_distance": 2e-3,
     },
-    "fp16": {"logprob_l1": 2e-2, "logprob_l1_max": 0.3, "language_distance": 0.2, "no_speech_distance": 0.05},
-    "bf16": {"logprob_l1": 0.15, "logprob_l1_max": 1.5, "language_distance": 0.8, "no_speech_distance": 0.2},
+    "fp16": {
+        "logprob_l1": 2e-2,
+        "logprob_l1_max": 0.3,
+        "loglik_distance": 2e-2,
+        "entropy_rmse": 2e-2,
+        "language_distance": 0.2,
+        "no_speech_distance": 0.05,
+        "sketch_distance": 2e-2,
+    },
+    "bf16": {
+        "logprob_l1": 0.15,
+        "logprob_l1_max": 1.5,
+        "loglik_distance": 0.15,
+        "entropy_rmse": 0.15,
+        "language_distance": 0.8,
+        "no_speech_distance": 0.2,
+        "sketch_distance": 0.15,
+    },
 }
 """Bounds until a profile is calibrated; measured on whisper-nano alone (docs/explanation/statistics.md)."""
 
@@ -60,18 +81,19 @@ class AutoregressiveFamily:
         inputs: Sequence[SegmentInput],
         *,
         k: int,
+        level: Level,
         batch_size: int,
         advance: Advance,
     ) -> list[SegmentOutput]:
         """Transcribe each piece of audio and write its trace."""
         _check_k(k, model)
 
-        def run(encoded: Any, rows: list[int]) -> list[SegmentOutput]:
+        def run(encoded: Any, rows: list[int], taps: Taps) -> list[SegmentOutput]:
             batch = [inputs[i] for i in rows]
             prompts = _prompts(model, encoded, batch)
-            return _outputs(model, encoded, prompts, _decode(model, encoded, prompts, batch), k)
+            return _outputs(model, encoded, prompts, _decode(model, encoded, prompts, batch), batch, k=k, taps=taps)
 
-        return _batched(model, inputs, batch_size, advance, run)
+        return _batched(model, inputs, batch_size, advance, run, probed=level == "sketch")
 
     def score(
         self,
@@ -80,21 +102,23 @@ class AutoregressiveFamily:
         outputs: Sequence[SegmentOutput],
         *,
         k: int,
+        level: Level,
         batch_size: int,
         advance: Advance,
     ) -> list[SegmentOutput]:
         """Write the traces of given outputs as `model` sees them."""
         _check_k(k, model)
 
-        def run(encoded: Any, rows: list[int]) -> list[SegmentOutput]:
-            prompts = _prompts(model, encoded, [inputs[i] for i in rows])
-            return _outputs(model, encoded, prompts, [outputs[i].ids for i in rows], k)
+        def run(encoded: Any, rows: list[int], taps: Taps) -> list[SegmentOutput]:
+            batch = [inputs[i] for i in rows]
+            prompts = _prompts(model, encoded, batch)
+            return _outputs(model, encoded, prompts, [outputs[i].ids for i in rows], batch, k=k, taps=taps)
 
-        return _batched(model, inputs, batch_size, advance, run)
+        return _batched(model, inputs, batch_size, advance, run, probed=level == "sketch")
 
-    def read(self, segment: Segment, request: Request, model: AutoregressiveModel) -> Written:
+    def read(self, segment: Segment, request: Request, model: AutoregressiveModel, level: Level) -> Written:
         """Decode one trace and check every rule that needs no replay."""
-        return read_trace(segment, request, model)
+        return read_trace(segment, request, model, level)
 
     def review(self, traces: Sequence[Written], policy: Policy) -> list[Finding]:
         """Say whether the traces hold as much as the policy asks."""
@@ -119,12 +143,16 @@ class AutoregressiveFamily:
     ) -> list[Replay]:
         """Force the emitted tokens of each trace through the reference, one parallel pass per batch."""
 
-        def run(encoded: Any, rows: list[int]) -> list[Replay]:
+        def run(encoded: Any, rows: list[int], taps: Taps) -> list[Replay]:
             claimed, batch = [traces[i] for i in rows], [inputs[i] for i in rows]
             logits = _forced(model, encoded, [t.prompt for t in claimed], [t.emitted for t in claimed])
-            return [_replay(model, *row) for row in zip(claimed, batch, logits, strict=True)]
+            return [
+                _replay(model, trace, item, forced, row=row, taps=taps)
+                for row, (trace, item, forced) in enumerate(zip(claimed, batch, logits, strict=True))
+            ]
 
-        return _batched(model, inputs, batch_size, advance, run)
+        probed = any(len(trace.scores.sketch) for trace in traces)
+        return _batched(model, inputs, batch_size, advance, run, probed=probed)
 
     def rerun(
         self,
@@ -137,7 +165,7 @@ class AutoregressiveFamily:
     ) -> list[Rerun]:
         """Decode each piece again behind the trace's prompt."""
 
-        def run(encoded: Any, rows: list[int]) -> list[Rerun]:
+        def run(encoded: Any, rows: list[int], _: Taps) -> list[Rerun]:
             prompts = [traces[i].prompt for i in rows]
             emitted = _decode(model, encoded, prompts, [inputs[i] for i in rows])
             forced = _forced(model, encoded, prompts, emitted)
@@ -185,7 +213,9 @@ def _batched(
     inputs: Sequence[SegmentInput],
     batch_size: int,
     advance: Advance,
-    run: Callable[[Any, list[int]], list[T]],
+    run: Callable[[Any, list[int], Taps], list[T]],
+    *,
+    probed: bool = False,
 ) -> list[T]:
     """Encode the pieces batch by batch, those of like length together, and return the results in order."""
     import torch
@@ -195,8 +225,10 @@ def _batched(
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            encoded = model.encode([inputs[i].samples for i in rows])
-            results.update(zip(rows, run(encoded, rows), strict=True))
+            batch = [inputs[i] for i in rows]
+            with Taps(model.encoder_layers(), encoder_places(model, batch) if probed else []) as taps:
+                encoded = model.encode([item.samples for item in batch])
+            results.update(zip(rows, run(encoded, rows, taps), strict=True))
             advance(len(rows))
     return [results[i] for i in range(len(inputs))]
 
@@ -277,10 +309,11 @@ def _noisy(scores: torch.Tensor, decoding: Decoding, places: Sequence[tuple[int,
 
 @dataclass(frozen=True, slots=True)
 class _Forced:
-    """Logits of one piece: chunks with one row per emitted token, and the row that predicts language and silence."""
+    """One piece: logits in chunks with a row per emitted token, the row at the start token, the hidden states."""
 
     chunks: Iterator[torch.Tensor]
     start: torch.Tensor | None
+    states: torch.Tensor
 
 
 def _forced(
@@ -301,8 +334,8 @@ def _forced(
     for row, prompt in enumerate(prompts):
         first, at = len(prompt) - 1, model.start_position(prompt)
         start = None if at is None else model.project(states[row, at : at + 1])[0].float()
-        chunks = torch.split(states[row, first : first + len(emitted[row])], ROWS_AT_ONCE)
-        yield _Forced((model.project(chunk).float() for chunk in chunks), start)
+        own = states[row, first : first + len(emitted[row])]
+        yield _Forced((model.project(chunk).float() for chunk in torch.split(own, ROWS_AT_ONCE)), start, own)
 
 
 def _outputs(
@@ -310,17 +343,25 @@ def _outputs(
     encoded: Any,
     prompts: Sequence[tuple[int, ...]],
     emitted: Sequence[Sequence[int]],
+    batch: Sequence[SegmentInput],
+    *,
     k: int,
+    taps: Taps,
 ) -> list[SegmentOutput]:
     outputs = []
-    for prompt, ids, forced in zip(prompts, emitted, _forced(model, encoded, prompts, emitted), strict=True):
+    for row, forced in enumerate(_forced(model, encoded, prompts, emitted)):
+        ids = emitted[row]
         parts = [_score(chunk, ids[at : at + len(chunk)], k) for at, chunk in _numbered(forced.chunks)]
-        written = Written(prompt=prompt, emitted=tuple(ids), scores=_scores(model, _columns(parts), ids, forced.start))
+        sketch = sketch_of(model, batch[row], row, forced.states, taps)
+        scores = _scores(model, _columns(parts), ids, forced.start, sketch)
+        written = Written(prompt=prompts[row], emitted=tuple(ids), scores=scores)
         outputs.append(SegmentOutput(ids=written.emitted, text=model.detokenise(ids), trace=write_trace(written)))
     return outputs
 
 
-def _replay(model: AutoregressiveModel, claimed: Written, item: SegmentInput, forced: _Forced) -> Replay:
+def _replay(
+    model: AutoregressiveModel, claimed: Written, item: SegmentInput, forced: _Forced, *, row: int, taps: Taps
+) -> Replay:
     """Score the provider's tokens, and add the values of its listed tokens and the margins."""
     import torch
 
@@ -335,7 +376,8 @@ def _replay(model: AutoregressiveModel, claimed: Written, item: SegmentInput, fo
         logprobs = torch.log_softmax(chunk, dim=-1).gather(1, wanted)
         extra.append((logprobs, _margins(ruled, ids[at:end], decoding, places)))
     at_listed, margins = _columns(extra)
-    scores = _scores(model, _columns(parts), ids, forced.start)
+    sketch = sketch_of(model, item, row, forced.states, taps)[: len(claimed.scores.sketch)]
+    scores = _scores(model, _columns(parts), ids, forced.start, sketch)
     return Replay(scores=scores, at_listed=at_listed, margins=margins)
 
 
@@ -370,6 +412,7 @@ def _scores(
     columns: Sequence[NDArray[np.float64]],
     emitted: Sequence[int],
     start: torch.Tensor | None,
+    sketch: NDArray[np.float64],
 ) -> Scores:
     ids, logprobs, chosen, entropy = columns
     languages, no_speech = _start_scores(model, start)
@@ -381,6 +424,7 @@ def _scores(
         ended=emitted[-1] == model.end_id,
         language=languages,
         no_speech=no_speech,
+        sketch=sketch,
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from earmark.features import FeatureParameters
 from earmark.fingerprint.types import Fingerprint, Statistic
-from earmark.records.evidence import Precision, Segment
+from earmark.records.evidence import Level, Precision, Segment
 from earmark.records.policy import Policy
 from earmark.records.request import Request
 from earmark.records.verdict import Finding
@@ -150,7 +150,14 @@ class Family(Protocol):
     statistics: ClassVar[tuple[Statistic, ...]]
 
     def record(
-        self, model: Any, inputs: Sequence[SegmentInput], *, k: int, batch_size: int, advance: Advance
+        self,
+        model: Any,
+        inputs: Sequence[SegmentInput],
+        *,
+        k: int,
+        level: Level,
+        batch_size: int,
+        advance: Advance,
     ) -> list[SegmentOutput]:
         """Transcribe each piece and write down what the model said meanwhile."""
 
@@ -161,12 +168,13 @@ class Family(Protocol):
         outputs: Sequence[SegmentOutput],
         *,
         k: int,
+        level: Level,
         batch_size: int,
         advance: Advance,
     ) -> list[SegmentOutput]:
         """Write the trace of given outputs as `model` sees them, without decoding."""
 
-    def read(self, segment: Segment, request: Request, model: Any) -> Any:
+    def read(self, segment: Segment, request: Request, model: Any, level: Level) -> Any:
         """Decode and check one trace against rules that need no replay.
 
         Raises:
@@ -236,6 +244,12 @@ class AutoregressiveModel(Model, Protocol):
 
     def max_new_tokens(self, prompt: Sequence[int]) -> int:
         """Return how many tokens fit behind the prompt."""
+
+    def encoder_layers(self) -> Sequence[torch.nn.Module]:
+        """Return the encoder's layers, whose outputs (batch, positions, width) can be probed."""
+
+    def encoder_positions(self, samples: int) -> int:
+        """Return how many encoder positions carry audio in a piece of that many samples."""
 
     def encode(self, samples: Sequence[Samples]) -> Any:
         """Return the encoded batch; what it is, only the model knows."""

@@ -129,6 +129,7 @@ def record(
     audio: AudioLike,
     *,
     k: int = DEFAULT_K,
+    level: Level = "scores",
     batch_size: int = 8,
     advance: Advance | None = None,
 ) -> Evidence:
@@ -139,6 +140,7 @@ def record(
         request: The customer's request.
         audio: The clip.
         k: Listed tokens per position.
+        level: `scores`, or `sketch` to add hidden states that the nonce selects.
         batch_size: Segments at once.
         advance: Called with the number of finished segments.
 
@@ -150,7 +152,7 @@ def record(
         UsageError: The request is for other audio, or asks what the model cannot do.
     """
     clip = Clip(audio=load_audio(audio), request=request)
-    return next(record_many(model, [clip], k=k, batch_size=batch_size, advance=advance))
+    return next(record_many(model, [clip], k=k, level=level, batch_size=batch_size, advance=advance))
 
 
 def record_many(
@@ -158,17 +160,24 @@ def record_many(
     clips: Iterable[Clip],
     *,
     k: int = DEFAULT_K,
+    level: Level = "scores",
     batch_size: int = 8,
     advance: Advance | None = None,
 ) -> Iterator[Evidence]:
     """Record many clips; segments of different clips share a batch. Yields evidence in order."""
     family, step = family_of(model), advance or _ignore
+    _check_level(level)
     for group in _groups(clips, batch_size):
         cut = [segment_inputs(_same_audio(clip), model) for clip in group]
         inputs = [item for items in cut for item in items]
-        outputs = iter(family.record(model, inputs, k=k, batch_size=batch_size, advance=step))
+        outputs = iter(family.record(model, inputs, k=k, level=level, batch_size=batch_size, advance=step))
         for clip, items in zip(group, cut, strict=True):
-            yield assemble(model, clip, items, [next(outputs) for _ in items])
+            yield assemble(model, clip, items, [next(outputs) for _ in items], level=level)
+
+
+def _check_level(level: str) -> None:
+    if level not in ("scores", "sketch"):
+        raise UsageError(f"level {level!r}; this version records scores and sketch")
 
 
 def _ignore(_: int) -> None:
@@ -201,6 +210,7 @@ def score(
     audio: AudioLike,
     *,
     k: int = DEFAULT_K,
+    level: Level = "scores",
     batch_size: int = 8,
     advance: Advance | None = None,
 ) -> Evidence:
@@ -211,6 +221,7 @@ def score(
         outputs: Evidence whose ids are taken over.
         audio: The clip.
         k: Listed tokens per position.
+        level: `scores`, or `sketch` to add hidden states that the nonce selects.
         batch_size: Segments at once.
         advance: Called with the number of finished segments.
 
@@ -220,14 +231,15 @@ def score(
     Raises:
         UsageError: The evidence carries no request.
     """
+    _check_level(level)
     if outputs.request is None:
         raise UsageError("this evidence carries no request; scoring needs it")
     clip = Clip(audio=load_audio(audio), request=outputs.request)
     items = segment_inputs(_same_audio(clip), model)
     given = [SegmentOutput(ids=s.ids, text=s.text, trace=s.trace) for s in outputs.segments]
     step = advance or _ignore
-    scored = family_of(model).score(model, items, given, k=k, batch_size=batch_size, advance=step)
-    return assemble(model, clip, items, scored)
+    scored = family_of(model).score(model, items, given, k=k, level=level, batch_size=batch_size, advance=step)
+    return assemble(model, clip, items, scored, level=level)
 
 
 def assemble(

@@ -257,8 +257,8 @@ def _check_claim(evidence: Evidence, request: Request, model: Model, policy: Pol
     ]
     if LEVELS.index(evidence.level) < LEVELS.index(policy.least_level):
         findings.append(unclear("level.low", "provider", evidence.level, f"at least {policy.least_level}"))
-    elif evidence.level != "scores":
-        findings.append(unclear("level.unknown", "verifier", evidence.level, "scores, which this version reads"))
+    elif evidence.level not in ("scores", "sketch"):
+        findings.append(unclear("level.unknown", "verifier", evidence.level, "scores or sketch"))
     if claim.engine != info.engine:
         findings.append(note("engine.other", claim.engine, info.engine))
     return findings
@@ -275,7 +275,7 @@ def _read_traces(
         if given != pieces:
             work.findings.append(broken("segments.mismatch", _some(given), _some(pieces)))
             return
-        work.traces = [family.read(segment, request, model) for segment in evidence.segments]
+        work.traces = [family.read(segment, request, model, evidence.level) for segment in evidence.segments]
     except RecordError as error:
         work.findings.append(broken(error.code, error, "a trace that follows the rules of its family"))
         return

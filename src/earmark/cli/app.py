@@ -134,6 +134,7 @@ def record(
     out: Annotated[Path, typer.Option(help="Evidence file for one clip, or a folder.")],
     request: Annotated[Path | None, typer.Option(help="The customer's request; for one clip.")] = None,
     k: Annotated[int, typer.Option(help="Listed tokens per position.")] = 8,
+    level: Annotated[str, typer.Option(help="scores, or sketch to add hidden states.")] = "scores",
     language: Language = None,
     task: Task = "transcribe",
     prompt: Prompt = "",
@@ -173,7 +174,8 @@ def record(
 
     rows: list[list[str]] = []
     with show.progress("recording", len(found)) as step:
-        for order, evidence in enumerate(record_many(loaded, clips(), k=k, batch_size=batch_size)):
+        settings: dict[str, Any] = {"k": k, "level": level, "batch_size": batch_size}
+        for order, evidence in enumerate(record_many(loaded, clips(), **settings)):
             item, place = found[kept[order]], places[kept[order]]
             _save(evidence, place)
             row = [item.name, str(len(evidence.segments)), evidence.text]

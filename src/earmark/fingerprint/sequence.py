@@ -12,6 +12,7 @@ from earmark.fingerprint.confidence import confidence_distance, wasserstein, wor
 from earmark.fingerprint.distances import loglik_distance, logprob_l1, prob_l1, rank_distance, topk_distance
 from earmark.fingerprint.entropy import entropy_correlation_distance, entropy_l1, entropy_rmse
 from earmark.fingerprint.margins import margin_mismatches
+from earmark.fingerprint.sketch import sketch_distances
 from earmark.fingerprint.types import Statistic
 
 Floats = NDArray[np.float64]
@@ -34,6 +35,8 @@ STATISTICS = (
     Statistic("language_distance", "nats", "mean absolute difference of the languages' log-probabilities"),
     Statistic("language_margin", "nats", "margin of the detected language below the best"),
     Statistic("no_speech_distance", "1", "difference of the no-speech probability"),
+    Statistic("sketch_distance", "1", "relative distance of the probed hidden states, mean over probes"),
+    Statistic("sketch_distance_max", "1", "relative distance of the probed hidden states, largest probe"),
 )
 
 
@@ -49,6 +52,7 @@ class Scores:
         ended: Whether the last emitted token is the end token.
         language: Log-probability of each language token, (languages,); empty where the model has none.
         no_speech: Probability of the no-speech token, NaN where the model has none.
+        sketch: Folded hidden states at the places that the nonce selects, (probes, values); (0, values) without.
     """
 
     ids: NDArray[np.int64]
@@ -58,6 +62,7 @@ class Scores:
     ended: bool
     language: Floats
     no_speech: float
+    sketch: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +98,20 @@ def sequence_statistics(pairs: Pairs, words: Sequence[Sequence[int]], tie_nats: 
     Example:
         >>> a = np.log([[0.5, 0.25]])
         >>> s = Scores(ids=np.array([[4, 2]]), logprobs=a, chosen=a[:, 0], entropy=np.array([1.0]), ended=True,
-        ...            language=np.empty(0), no_speech=0.5)
+        ...            language=np.empty(0), no_speech=0.5, sketch=np.empty((0, 32)))
         >>> r = Replay(scores=s, at_listed=a, margins=np.array([0.0]))
         >>> values = sequence_statistics([(s, r)], [[-1]], 1e-3)
         >>> values["logprob_l1"], values["stop_distance"], values["no_speech_distance"]
         (0.0, 0.0, 0.0)
     """
-    return {**_over_positions(pairs, words, tie_nats), **_over_segments(pairs)}
+    return {**_over_positions(pairs, words, tie_nats), **_over_segments(pairs), **_over_probes(pairs)}
+
+
+def _over_probes(pairs: Pairs) -> dict[str, float]:
+    provider = np.concatenate([t.sketch for t, _ in pairs])
+    reference = np.concatenate([r.scores.sketch for _, r in pairs])
+    distances = sketch_distances(provider, reference) if len(provider) else np.array([np.nan])
+    return {"sketch_distance": float(distances.mean()), "sketch_distance_max": float(distances.max())}
 
 
 def _over_positions(pairs: Pairs, words: Sequence[Sequence[int]], tie_nats: float) -> dict[str, float]:

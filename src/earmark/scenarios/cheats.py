@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from earmark.errors import UsageError
 from earmark.protocols import Model, SegmentInput, SegmentOutput
-from earmark.scenarios.core import Scenario, run_record, run_score
+from earmark.scenarios.core import Scenario, Settings, run_record, run_score
 
 if TYPE_CHECKING:
     import torch
@@ -45,12 +45,12 @@ def quantise(*, bits: int = 8, group: int | None = None, symmetric: bool = True,
     name += ("" if symmetric else "-asymmetric") + ("" if part == "all" else f"-{part}")
     cache: dict[int, Model] = {}
 
-    def produce(reference: Model, inputs: Sequence[SegmentInput], k: int, size: int) -> list[SegmentOutput]:
+    def produce(reference: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
         if id(reference) not in cache:
             cache.clear()
             module = quantised_copy(reference.module, bits=bits, group=group, symmetric=symmetric, part=part)
             cache[id(reference)] = reference.with_module(module)
-        return run_record(cache[id(reference)], inputs, k, size)
+        return run_record(cache[id(reference)], inputs, settings)
 
     summary = f"weights rounded to {bits} bits" + (f" in groups of {group}" if group else " per channel")
     return Scenario(name=name, honest=False, summary=summary, saves="memory and time", produce=produce)
@@ -128,12 +128,12 @@ def drop_audio(*, seconds: float = 1.0) -> Scenario:
     if not seconds > 0:
         raise UsageError(f"drop_audio takes a positive length; got {seconds} s")
 
-    def produce(reference: Model, inputs: Sequence[SegmentInput], k: int, size: int) -> list[SegmentOutput]:
+    def produce(reference: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
         shortened = [
             dataclasses.replace(item, samples=without_end(item.samples, seconds)) if last else item
             for item, last in zip(inputs, _is_last(inputs), strict=True)
         ]
-        return run_record(reference, shortened, k, size)
+        return run_record(reference, shortened, settings)
 
     summary = f"the last {seconds:g} s of speech left out"
     return Scenario(
@@ -185,9 +185,9 @@ def other_checkpoint(*, model: Model) -> Scenario:
         The scenario.
     """
 
-    def produce(reference: Model, inputs: Sequence[SegmentInput], k: int, size: int) -> list[SegmentOutput]:
+    def produce(reference: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
         _same_tokens(model, reference)
-        return run_record(model, inputs, k, size)
+        return run_record(model, inputs, settings)
 
     summary = f"{model.info.name} runs in its place"
     return Scenario(name="other-checkpoint", honest=False, summary=summary, saves="a smaller model", produce=produce)
@@ -205,9 +205,9 @@ def rescored(*, writer: Model) -> Scenario:
         The scenario.
     """
 
-    def produce(reference: Model, inputs: Sequence[SegmentInput], k: int, size: int) -> list[SegmentOutput]:
+    def produce(reference: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
         _same_tokens(writer, reference)
-        return run_score(reference, inputs, run_record(writer, inputs, k, size), k, size)
+        return run_score(reference, inputs, run_record(writer, inputs, settings), settings)
 
     summary = f"{writer.info.name} writes, the reference scores"
     return Scenario(name="rescored", honest=False, summary=summary, saves="token-by-token decoding", produce=produce)

@@ -9,11 +9,21 @@ from typing import Any
 from earmark.loading import family_of
 from earmark.protocols import Model, SegmentInput, SegmentOutput
 from earmark.recording import DEFAULT_K, Clip, assemble, segment_inputs
-from earmark.records.evidence import Evidence
+from earmark.records.evidence import Evidence, Level
 from earmark.registry import registry
 
-Produce = Callable[[Model, Sequence[SegmentInput], int, int], list[SegmentOutput]]
-"""(reference, inputs, k, batch size) to outputs."""
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How evidence is recorded: listed tokens per position, level, segments at once."""
+
+    k: int = DEFAULT_K
+    level: Level = "scores"
+    batch_size: int = 8
+
+
+Produce = Callable[[Model, Sequence[SegmentInput], Settings], list[SegmentOutput]]
+"""(reference, inputs, settings) to outputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +45,13 @@ class Scenario:
     produce: Produce
 
     def record(
-        self, reference: Model, clips: Sequence[Clip], *, k: int = DEFAULT_K, batch_size: int = 8
+        self,
+        reference: Model,
+        clips: Sequence[Clip],
+        *,
+        k: int = DEFAULT_K,
+        level: Level = "scores",
+        batch_size: int = 8,
     ) -> list[Evidence]:
         """Return the evidence that this provider hands in for each clip.
 
@@ -43,29 +59,41 @@ class Scenario:
             reference: The model that is claimed.
             clips: Audio and requests.
             k: Listed tokens per position.
+            level: `scores` or `sketch`.
             batch_size: Segments at once.
 
         Returns:
             One evidence per clip, claiming `reference`.
         """
         cut = [segment_inputs(clip, reference) for clip in clips]
-        outputs = iter(self.produce(reference, [item for items in cut for item in items], k, batch_size))
+        settings = Settings(k, level, batch_size)
+        outputs = iter(self.produce(reference, [item for items in cut for item in items], settings))
         return [
-            assemble(reference, clip, items, [next(outputs) for _ in items])
+            assemble(reference, clip, items, [next(outputs) for _ in items], level=level)
             for clip, items in zip(clips, cut, strict=True)
         ]
 
 
-def run_record(model: Model, inputs: Sequence[SegmentInput], k: int, batch_size: int) -> list[SegmentOutput]:
+def run_record(model: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
     """Transcribe with one model, as an honest provider does."""
-    return family_of(model).record(model, inputs, k=k, batch_size=batch_size, advance=lambda _: None)
+    return family_of(model).record(
+        model, inputs, k=settings.k, level=settings.level, batch_size=settings.batch_size, advance=lambda _: None
+    )
 
 
 def run_score(
-    model: Model, inputs: Sequence[SegmentInput], outputs: Sequence[SegmentOutput], k: int, batch_size: int
+    model: Model, inputs: Sequence[SegmentInput], outputs: Sequence[SegmentOutput], settings: Settings
 ) -> list[SegmentOutput]:
     """Score given outputs with one model."""
-    return family_of(model).score(model, inputs, outputs, k=k, batch_size=batch_size, advance=lambda _: None)
+    return family_of(model).score(
+        model,
+        inputs,
+        outputs,
+        k=settings.k,
+        level=settings.level,
+        batch_size=settings.batch_size,
+        advance=lambda _: None,
+    )
 
 
 def scenario(name: str, **parameters: Any) -> Scenario:
