@@ -42,8 +42,8 @@ class Curriculum:
     warp_share: float = 0.5
     full_window_late_from: float = 0.72
     full_window_early_share: float = 0.08
-    full_window_late_share: float = 0.45
-    full_window_only_from: float = 0.94
+    full_window_late_share: float = 0.2
+    full_window_only_from: float = 0.97
 
 
 class Network(nn.Module):

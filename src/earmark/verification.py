@@ -148,6 +148,20 @@ def verify_many(
                 advance(1)
 
 
+def check_rules(case: Case, reference: Model, policy: Policy | None = None) -> tuple[Finding, ...]:
+    """Return what the rules that need no replay find; nothing found means that a replay would follow.
+
+    Args:
+        case: The clip.
+        reference: The verifier's own copy of the claimed model; it is not run.
+        policy: What is accepted.
+
+    Returns:
+        The findings.
+    """
+    return tuple(_prepare(case, reference, policy or Policy()).findings)
+
+
 # Rules that need no replay
 
 

@@ -1,0 +1,110 @@
+"""Fuzzing of evidence: damaged records through parsing and rules, survivors through the whole verification.
+
+Run `python benchmarks/fuzz.py [--records 1000000] [--survivors 10000] [--seed 0] [--json FILE]`. It fails if anything
+raises, if a record takes longer than a second, or if a survivor passes that must not: with the original receipt none
+may, without it none whose ids, text, digests or segments changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections import Counter
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+import earmark
+from earmark import Case, Clip
+from earmark.protocols import Model
+from earmark.records import codec
+from earmark.records.evidence import Evidence
+from earmark.testing import mutated_evidence
+from earmark.verification import check_rules
+
+SLOWEST_S = 1.0
+
+
+def fuzz_rules(
+    clip: Clip, evidence: Evidence, model: Model, *, records: int, seed: int
+) -> tuple[dict[str, Any], list[bytes]]:
+    """Send damaged records through parsing and rules; return figures and those against which nothing was found."""
+    codes: Counter[str] = Counter()
+    survivors, slowest = [], 0.0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    stream = islice(mutated_evidence(evidence, seed), records)
+    for data in track(stream, description="rules", total=records, console=Console(stderr=True), transient=True):
+        start = time.perf_counter()
+        findings = check_rules(Case(evidence=data, audio=clip.audio, request=clip.request), model)
+        slowest = max(slowest, time.perf_counter() - start)
+        codes.update({finding.code for finding in findings})
+        if not findings:
+            survivors.append(data)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    figures = {
+        "records": records,
+        "survivors": len(survivors),
+        "slowest_ms": 1e3 * slowest,
+        "grown_mb": grown,
+        "findings": dict(codes.most_common()),
+    }
+    return figures, survivors
+
+
+def fuzz_verdicts(clip: Clip, evidence: Evidence, model: Model, survivors: list[bytes]) -> dict[str, Any]:
+    """Send survivors through the whole verification; return how they end, and which passed that must not."""
+    receipt = evidence.receipt
+    outcomes: dict[str, Counter[str]] = {"with receipt": Counter(), "without": Counter()}
+    wrong = []
+    for kind, given in (("with receipt", receipt), ("without", None)):
+        cases = [Case(evidence=d, audio=clip.audio, request=clip.request, receipt=given) for d in survivors]
+        verdicts = earmark.verify_many(cases, model, profile="provisional", batch_size=16)
+        total = len(survivors)
+        shown = track(verdicts, description=kind, total=total, console=Console(stderr=True), transient=True)
+        for data, verdict in zip(survivors, shown, strict=True):
+            outcomes[kind][verdict.outcome] += 1
+            record = codec.decode(data, Evidence)
+            if verdict.passed and record != evidence and (given is not None or _changed(record, evidence)):
+                wrong.append(data.hex())
+    return {**{kind: dict(counts) for kind, counts in outcomes.items()}, "wrong": wrong}
+
+
+def _changed(record: Evidence, original: Evidence) -> bool:
+    """Tell whether ids, text, digests or segments differ."""
+
+    def facts(e: Evidence) -> Any:
+        pieces = [(s.start, s.end, s.text, s.ids) for s in e.segments]
+        return e.text, e.request_digest, e.claim.weights, pieces
+
+    return bool(facts(record) != facts(original))
+
+
+def main() -> int:
+    """Fuzz one clip's evidence and print the figures; return 1 if anything must not have been."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--survivors", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    model = earmark.load("embedded:whisper-nano")
+    audio = earmark.load_audio(Path(str(files("earmark.data"))) / "clips" / "00.flac")
+    clip = Clip(audio=audio, request=earmark.request(audio, language="en", nonce="00" * 16))
+    evidence = earmark.record(model, clip.request, audio, level="sketch")
+    figures, survivors = fuzz_rules(clip, evidence, model, records=arguments.records, seed=arguments.seed)
+    figures["verdicts"] = fuzz_verdicts(clip, evidence, model, survivors[: arguments.survivors])
+    print(json.dumps(figures, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures) + "\n", encoding="utf-8")
+    return int(bool(figures["verdicts"]["wrong"]) or figures["slowest_ms"] > 1e3 * SLOWEST_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

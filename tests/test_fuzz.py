@@ -1,0 +1,38 @@
+"""A short run of benchmarks/fuzz.py: no crash, no hang, no PASS by accident."""
+
+from __future__ import annotations
+
+import importlib.util
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+import earmark
+from earmark.testing import mutated_evidence
+
+
+@pytest.fixture(scope="module")
+def fuzz():
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "fuzz.py"
+    spec = importlib.util.spec_from_file_location("fuzz", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_damaged_evidence_never_crashes_and_never_passes(fuzz, nano, clips):
+    evidence = earmark.record(nano, clips[0].request, clips[0].audio, level="sketch")
+    figures, survivors = fuzz.fuzz_rules(clips[0], evidence, nano, records=4000, seed=1)
+    assert figures["slowest_ms"] < 1000
+    assert figures["grown_mb"] < 64
+    assert len(figures["findings"]) > 15
+    assert survivors
+    verdicts = fuzz.fuzz_verdicts(clips[0], evidence, nano, survivors[:60])
+    assert verdicts["wrong"] == []
+
+
+def test_damage_can_be_repeated(honest):
+    first, again = (list(islice(mutated_evidence(honest[0], 7), 50)) for _ in range(2))
+    assert first == again
+    assert honest[0].to_msgpack() not in first
