@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 
@@ -448,6 +449,27 @@ def test_a_fault_of_ours_is_inconclusive(nano, clips, honest, monkeypatch):
     verdict = _one(honest[0], clips[0], nano)
     assert (verdict.outcome, _codes(verdict)) == ("INCONCLUSIVE", ["replay.failed"])
     assert verdict.findings[0].fault == "verifier"
+
+
+def test_a_reference_that_gives_nan_decides_nothing(nano, clips, honest):
+    broken = copy.deepcopy(nano.module)
+    broken.proj_out.weight.data[0, 0] = float("nan")
+    verdict = _one(honest[0], clips[0], nano.with_module(broken))
+    assert (verdict.outcome, _codes(verdict)) == ("INCONCLUSIVE", ["replay.failed"])
+    assert "not finite" in verdict.findings[0].found
+
+
+def test_a_case_that_breaks_the_replay_shelters_nobody(nano, clips, honest, monkeypatch):
+    real = type(nano).apply_rules
+    target = honest[1].segments[0].ids
+
+    def fail(self, logits, prompt, ids, *, timestamps):
+        if tuple(ids) == target:
+            raise RuntimeError("a bug that one provider found")
+        return real(self, logits, prompt, ids, timestamps=timestamps)
+
+    monkeypatch.setattr(type(nano), "apply_rules", fail)
+    assert [v.outcome for v in _verify(clips[:3], honest[:3], nano)] == ["PASS", "INCONCLUSIVE", "PASS"]
 
 
 def test_one_bad_case_does_not_touch_its_neighbours(nano, clips, honest):

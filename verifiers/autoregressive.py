@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.errors import UsageError
+from earmark.errors import ModelError, UsageError
 from earmark.fingerprint.margins import TIE_NATS, argmax_margins
 from earmark.fingerprint.sequence import STATISTICS, Replay, Scores, sequence_statistics
 from earmark.fingerprint.types import Fingerprint, Statistic
@@ -186,7 +186,15 @@ class AutoregressiveFamily:
         request: Request,
         reruns: Sequence[Rerun] | None = None,
     ) -> Comparison:
-        """Compare all segments of one clip; statistics are over all positions of the clip."""
+        """Compare all segments of one clip; statistics are over all positions of the clip.
+
+        Raises:
+            ModelError: The reference itself gave numbers that are not finite.
+        """
+        if not all(
+            np.isfinite(replay.at_listed).all() and np.isfinite(replay.scores.entropy).all() for replay in replays
+        ):
+            raise ModelError(f"the reference {model.info.name} gives numbers that are not finite")
         pairs = [(trace.scores, replay) for trace, replay in zip(traces, replays, strict=True)]
         words = [model.word_index(trace.emitted) for trace in traces]
         values = sequence_statistics(pairs, words, TIE_NATS[model.info.precision])

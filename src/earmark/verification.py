@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import islice
@@ -320,21 +319,29 @@ def _check_text(evidence: Evidence, model: Model) -> list[Finding]:
 
 
 def _replay(works: Sequence[_Work], model: Model, batch_size: int, mode: Mode) -> None:
-    """Replay all open cases together, and decode those again that ask for it."""
+    """Replay all open cases together; where that breaks, one by one, so that no case shelters its neighbours."""
+    try:
+        _compare(works, model, batch_size, mode)
+    except Exception as error:  # noqa: BLE001 - the plugin border: a fault of ours is INCONCLUSIVE, never a verdict
+        if len(works) > 1:
+            for work in works:
+                _replay([work], model, batch_size, mode)
+            return
+        found = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        works[0].comparison = None
+        works[0].findings.append(unclear("replay.failed", "verifier", found, "a replay"))
+
+
+def _compare(works: Sequence[_Work], model: Model, batch_size: int, mode: Mode) -> None:
+    """Force all outputs through the reference, decode those again that ask for it, and compare."""
     family, reference = family_of(model), model.in_float32()
     again = [w for w in works if w.request and (mode == "reexecute" or family.needs_rerun(w.request))]
-    with _our_fault(works):
-        replays = _in_turn(family.replay, reference, works, batch_size)
-        reruns = _in_turn(family.rerun, model if mode == "reexecute" else reference, again, batch_size)
-        for work in works:
-            if work.request is not None:
-                work.comparison = family.compare(
-                    work.traces,
-                    replays[id(work)],
-                    model=reference,
-                    request=work.request,
-                    reruns=reruns.get(id(work)),
-                )
+    replays = _in_turn(family.replay, reference, works, batch_size)
+    reruns = _in_turn(family.rerun, model if mode == "reexecute" else reference, again, batch_size)
+    for work in works:
+        if work.request is not None:
+            own, redone = replays[id(work)], reruns.get(id(work))
+            work.comparison = family.compare(work.traces, own, model=reference, request=work.request, reruns=redone)
 
 
 def _in_turn(
@@ -349,24 +356,14 @@ def _in_turn(
     return {id(work): [next(results) for _ in work.inputs] for work in works}
 
 
-@contextmanager
-def _our_fault(works: Sequence[_Work]) -> Iterator[None]:
-    """Make the cases INCONCLUSIVE where the replay breaks: a fault of ours is never a verdict."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - the plugin border: whatever a family throws is kept and shown
-        fault = unclear("replay.failed", "verifier", f"{type(error).__name__}: {str(error)[:200]}", "a replay")
-        for work in works:
-            work.comparison = None
-            work.findings.append(fault)
-
-
 def _judge(work: _Work, model: Model, policy: Policy, profile: str | None) -> Verdict:
     fingerprint = None
     if work.comparison is not None:
         fingerprint = work.comparison.fingerprint
         work.findings += work.comparison.findings
         work.findings += _judge_statistics(work.comparison, model, policy, profile)
+    elif decide(work.findings) == "PASS":
+        work.findings.append(unclear("replay.missing", "verifier", "no replay", "a replay behind every PASS"))
     return Verdict(
         outcome=decide(work.findings),
         proves=work.proves,

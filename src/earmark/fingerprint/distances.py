@@ -33,7 +33,8 @@ def logprob_l1(
 
     A listed token v adds min(|o_v - r_v|, 5); a token among the reference's best that the provider does not list
     adds max(0, r_v - o_min), with o_min the provider's lowest listed value, at most 5; the sum is divided by the
-    number of listed tokens. A censored entry (NaN) adds nothing here.
+    number of listed tokens. A censored entry (NaN) claims no more than o_min, so it adds max(0, r_v - o_min); a
+    position without any value is at distance 5.
 
     Args:
         provider_ids: Listed tokens, (positions, k).
@@ -94,11 +95,13 @@ def prob_l1(
 def _l1(
     provider_ids: Ids, o: Floats, r: Floats, reference_ids: Ids, reference: Floats, *, clip: float
 ) -> NDArray[np.float64]:
-    listed = np.nansum(np.minimum(np.abs(o - r), clip), axis=1)
-    lowest = np.nanmin(np.where(np.isnan(o), np.inf, o), axis=1, keepdims=True)
+    censored = np.isnan(o)
+    lowest = np.where(censored, np.inf, o).min(axis=1, keepdims=True)
+    known = np.minimum(np.abs(np.where(censored, r, o) - r), clip)
+    listed = np.where(censored, np.clip(r - lowest, 0.0, clip), known).sum(axis=1)
     beyond = np.clip(reference - lowest, 0.0, clip)
     missed = np.where(_unlisted(provider_ids, reference_ids), beyond, 0.0).sum(axis=1)
-    result: NDArray[np.float64] = (listed + missed) / provider_ids.shape[1]
+    result: NDArray[np.float64] = np.where(censored.all(axis=1), clip, (listed + missed) / provider_ids.shape[1])
     return result
 
 
