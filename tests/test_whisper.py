@@ -125,7 +125,7 @@ def test_forced_scores_equal_step_by_step_decoding_with_cache(checkpoints, clips
     prompt = list(model.prompt_ids(clip.request, language))
     own = _own(checkpoints[name])
     family = earmark.loading.family_of(model)
-    scores = family.read(evidence.segments[0], clip.request, model).scores
+    scores = family.read(evidence.segments[0], clip.request, model, "scores").scores
     with torch.inference_mode():
         states = own.model.encoder(_features(model, [clip]))
         cache, fed = None, prompt
@@ -144,7 +144,9 @@ def test_detected_language_equals_the_librarys(nano, clips):
     evidence = list(record_many(nano, chosen))
     detected = _own(NANO).detect_language(_features(nano, chosen))
     family = earmark.loading.family_of(nano)
-    prompts = [family.read(e.segments[0], c.request, nano).prompt for e, c in zip(evidence, chosen, strict=True)]
+    prompts = [
+        family.read(e.segments[0], c.request, nano, "scores").prompt for e, c in zip(evidence, chosen, strict=True)
+    ]
     assert [prompt[1] for prompt in prompts] == detected.tolist()
 
 

@@ -24,6 +24,7 @@ class Augmentation:
     speed: float = 0.10
     lead_s: float = 0.5
     tail_s: float = 0.8
+    abrupt_share: float = 0.4
     longest_s: float = 10.0
     noise_share: float = 0.35
     filter_share: float = 0.5
@@ -70,7 +71,8 @@ def augment_clip(
     wave: Waveform = as_waveform(samples) / np.float32(32768)
     wave = change_speed(wave, 1 + settings.speed * rng.uniform(-1, 1))
     room = max(0, int(settings.longest_s * SAMPLE_RATE_HZ) - len(wave))
-    lead = min(room, int(rng.uniform(0, settings.lead_s) * SAMPLE_RATE_HZ))
+    lead_s = 0.0 if rng.random() < settings.abrupt_share else settings.lead_s
+    lead = min(room, int(rng.uniform(0, lead_s) * SAMPLE_RATE_HZ))
     tail = min(room - lead, int(rng.uniform(0, settings.tail_s) * SAMPLE_RATE_HZ))
     wave = as_waveform(np.pad(wave, (lead, tail)))
     if rng.random() < settings.noise_share:

@@ -28,7 +28,7 @@ CARD = """# {name}
 
 English only: {hours} h of synthesised speech ({clips} clips, {sentences} distinct texts, 583 words, made by a
 seeded grammar) said by espeak-ng (7 accents x 67 variants), flite (kal16, awb, slt) and festival (kal, slt-hts),
-and about 10 % real speech: digits of three speakers of the Free Spoken Digit Dataset (CC-BY-SA-4.0), strung
+and 10 to 20 % real speech: digits of three speakers of the Free Spoken Digit Dataset (CC-BY-SA-4.0), strung
 together, and 20 LJ Speech sentences (public domain). Augmented with speed, noise, filters, small rooms, silence.
 
 {history}

@@ -42,7 +42,7 @@ class Sampler:
     folder: Path
     speech: Path
     seed: int
-    real_share: float = 0.1
+    real_share: float = 0.2
     batch_s: float = 56.0
     max_batch: int = 28
     silent_share: float = 0.015

@@ -66,7 +66,8 @@ def model_config(tokenizer: WhisperTokenizer) -> WhisperConfig:
 def generation_config(tokenizer: WhisperTokenizer, config: WhisperConfig) -> GenerationConfig:
     """Everything that Whisper's generate() asks for.
 
-    Unlike OpenAI's, <|endoftext|> may come first: the model is trained to end at once on silence.
+    Unlike OpenAI's, <|endoftext|> may come first: the model is trained to end at once on silence. So may the
+    lone space, with which words begin that the few merges do not cover ("red", "voice"); a quote may not.
     """
     ids = tokenizer.convert_tokens_to_ids
     return GenerationConfig(
@@ -80,7 +81,7 @@ def generation_config(tokenizer: WhisperTokenizer, config: WhisperConfig) -> Gen
         lang_to_id={f"<|{name}|>": ids(f"<|{name}|>") for name in LANGUAGES},
         task_to_id={name: ids(f"<|{name}|>") for name in ("transcribe", "translate")},
         suppress_tokens=[ids(f"<|{name}|>") for name in ("startoflm", "startofprev", "nospeech")],
-        begin_suppress_tokens=[ids("\u0120")],
+        begin_suppress_tokens=[ids("'")],
         max_length=config.max_target_positions,
         max_initial_timestamp_index=50,
         return_timestamps=False,
