@@ -54,7 +54,7 @@ def test_long_clip_is_cut_at_silence_and_covered(nano, speech_dir, name):
 
 @pytest.mark.speech
 def test_a_folder_of_recordings_goes_through_one_command(speech_dir, tmp_path, capsys):
-    """A small folder here; `docs/explanation/real-speech.md` has the figures for all 568 files."""
+    """A small folder here; `docs/explanation/statistics.md` has the figures for all 568 files."""
     folder = speech_dir / "cards"
     assert main(["record", "embedded:whisper-nano", str(folder), "--out", str(tmp_path), "--language", "en"]) == 0
     arguments = ["verify", str(tmp_path), "--model", "embedded:whisper-nano", "--audio", str(folder)]

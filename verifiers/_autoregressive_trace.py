@@ -111,7 +111,8 @@ def _array(data: bytes, kind: str, shape: tuple[int, ...], name: str) -> NDArray
     expected = int(np.prod(shape)) * np.dtype(kind).itemsize
     if len(data) != expected:
         raise TraceError(f"trace field {name!r} has {len(data)} bytes; expected {expected} for shape {shape}")
-    return np.frombuffer(data, dtype=kind).reshape(shape)
+    with np.errstate(invalid="ignore"):  # a signalling NaN is refused later, by name
+        return np.frombuffer(data, dtype=kind).reshape(shape).astype(np.int64 if kind == "<i4" else np.float64)
 
 
 def _arrays(segment: Segment, trace: Trace, model: AutoregressiveModel, probes: int) -> Scores:
@@ -119,14 +120,14 @@ def _arrays(segment: Segment, trace: Trace, model: AutoregressiveModel, probes: 
     if (trace.no_speech is None) != (model.no_speech_id is None):
         raise TraceError(f"no-speech probability {trace.no_speech}; the model's kind of evidence differs")
     return Scores(
-        ids=_array(trace.ids, "<i4", (n, k), "ids").astype(np.int64),
-        logprobs=_array(trace.logprobs, "<f4", (n, k), "logprobs").astype(np.float64),
-        chosen=_array(trace.chosen, "<f4", (n,), "chosen").astype(np.float64),
-        entropy=_array(trace.entropy, "<f4", (n,), "entropy").astype(np.float64),
+        ids=_array(trace.ids, "<i4", (n, k), "ids"),
+        logprobs=_array(trace.logprobs, "<f4", (n, k), "logprobs"),
+        chosen=_array(trace.chosen, "<f4", (n,), "chosen"),
+        entropy=_array(trace.entropy, "<f4", (n,), "entropy"),
         ended=trace.finish == "end",
-        language=_array(trace.language, "<f4", (len(model.languages),), "language").astype(np.float64),
+        language=_array(trace.language, "<f4", (len(model.languages),), "language"),
         no_speech=float("nan") if trace.no_speech is None else trace.no_speech,
-        sketch=_array(trace.sketch, "<f2", (probes, VALUES), "sketch").astype(np.float64),
+        sketch=_array(trace.sketch, "<f2", (probes, VALUES), "sketch"),
     )
 
 

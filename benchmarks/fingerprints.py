@@ -1,7 +1,7 @@
-"""Statistics of honest and cheating providers on whisper-nano: the table of docs/explanation/statistics.md.
+"""Fingerprints of honest and cheating providers on whisper-nano: the table of docs/explanation/statistics.md.
 
-Run `python benchmarks/statistics.py [AUDIO...] [--json FILE]`; AUDIO is files or folders, by default the shipped clips.
-Bounds are not fitted here: the table shows where honest providers lie and where cheats begin.
+Run `python benchmarks/fingerprints.py [AUDIO...] [--json FILE]`; AUDIO is files or folders, by default the shipped
+clips. Bounds are not fitted here: the table shows where honest providers lie and where cheats begin.
 """
 
 from __future__ import annotations
