@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -25,7 +26,7 @@ sys.exit(max(codes))
 def _optional() -> set[str]:
     """Return the import names of everything that only extras bring."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    names = {name.split(">")[0].split("[")[0].replace("-", "_") for group in extras.values() for name in group}
+    names = {re.split(r"[>;\[ ]", name)[0].replace("-", "_") for group in extras.values() for name in group}
     return names - {"earmark", "jinja2"}  # jinja2 comes with torch
 
 
