@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> int:
     except typer.Abort:
         return UNUSABLE
     except CLICK_ERROR as error:
-        print(f"earmark: {error.format_message()}; see `earmark --help`", file=sys.stderr)
+        print(f"earmark: {error.format_message().rstrip('.')}; see `earmark --help`", file=sys.stderr)
         return UNUSABLE
 
 
@@ -354,7 +354,7 @@ def models(as_json: Json = False) -> int:
     """List the model families that can be loaded, and the models that ship with earmark."""
     from earmark.checkpoint import EMBEDDED, embedded_names
 
-    return _plugins("model", as_json, {"embedded": [f"{EMBEDDED}{name}" for name in embedded_names()]})
+    return _plugins("model", as_json, {"shipped with earmark": [f"{EMBEDDED}{name}" for name in embedded_names()]})
 
 
 @app.command()

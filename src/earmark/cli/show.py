@@ -34,7 +34,9 @@ def err() -> Console:
 def progress(label: str, total: int) -> Iterator[Advance]:
     """Show a progress bar on stderr while the block runs; yields the function that moves it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=err(), transient=True) as bar:
+    console = err()
+    hidden = not console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(label, total=total)
         yield lambda count: bar.advance(task, count)
 
