@@ -26,18 +26,19 @@ from earmark import Case, Clip
 from earmark.protocols import Model
 from earmark.records import codec
 from earmark.records.evidence import Evidence
+from earmark.rules import check_rules
 from earmark.testing import mutated_evidence
-from earmark.verification import check_rules
 
 SLOWEST_S = 1.0
 
 
 def fuzz_rules(
-    clip: Clip, evidence: Evidence, model: Model, *, records: int, seed: int
+    clip: Clip, evidence: Evidence, model: Model, *, records: int, seed: int, keep: int
 ) -> tuple[dict[str, Any], list[bytes]]:
-    """Send damaged records through parsing and rules; return figures and those against which nothing was found."""
+    """Send damaged records through parsing and rules; return figures and the first survivors, at most `keep`."""
     codes: Counter[str] = Counter()
-    survivors, slowest = [], 0.0
+    survivors: list[bytes] = []
+    survived, slowest = 0, 0.0
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     stream = islice(mutated_evidence(evidence, seed), records)
     for data in track(stream, description="rules", total=records, console=Console(stderr=True), transient=True):
@@ -45,12 +46,13 @@ def fuzz_rules(
         findings = check_rules(Case(evidence=data, audio=clip.audio, request=clip.request), model)
         slowest = max(slowest, time.perf_counter() - start)
         codes.update({finding.code for finding in findings})
-        if not findings:
+        survived += not findings
+        if not findings and len(survivors) < keep:
             survivors.append(data)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     figures = {
         "records": records,
-        "survivors": len(survivors),
+        "survivors": survived,
         "slowest_ms": 1e3 * slowest,
         "grown_mb": grown,
         "findings": dict(codes.most_common()),
@@ -98,8 +100,9 @@ def main() -> int:
     audio = earmark.load_audio(Path(str(files("earmark.data"))) / "clips" / "00.flac")
     clip = Clip(audio=audio, request=earmark.request(audio, language="en", nonce="00" * 16))
     evidence = earmark.record(model, clip.request, audio, level="sketch")
-    figures, survivors = fuzz_rules(clip, evidence, model, records=arguments.records, seed=arguments.seed)
-    figures["verdicts"] = fuzz_verdicts(clip, evidence, model, survivors[: arguments.survivors])
+    sizes = {"records": arguments.records, "keep": arguments.survivors}
+    figures, survivors = fuzz_rules(clip, evidence, model, seed=arguments.seed, **sizes)
+    figures["verdicts"] = fuzz_verdicts(clip, evidence, model, survivors)
     print(json.dumps(figures, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures) + "\n", encoding="utf-8")

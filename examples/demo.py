@@ -17,10 +17,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 import earmark
-from earmark import Clip, record_many
+from earmark import Case, Clip, record_many
 from earmark.protocols import Model
 from earmark.scenarios import scenario
-from earmark.verification import Case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

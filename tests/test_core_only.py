@@ -13,7 +13,7 @@ MAIN = """
 import sys
 sys.modules.update(dict.fromkeys({absent!r}))
 from earmark.cli import main
-from earmark.verification import Verdict
+from earmark.records.verdict import Verdict
 codes = [main(arguments) for arguments in {commands!r}]
 try:
     Verdict(outcome="PASS", proves="committed").to_pandas()

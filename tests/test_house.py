@@ -29,6 +29,7 @@ LAYERS = [
     {"verifiers", "models"},
     {"loading"},
     {"recording"},
+    {"rules"},
     {"verification"},
     {"scenarios"},
     {"cli"},

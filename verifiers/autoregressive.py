@@ -6,8 +6,7 @@ reference in the same way (teacher forcing), so that verification needs no token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -17,7 +16,6 @@ from earmark.errors import ModelError, UsageError
 from earmark.fingerprint.margins import TIE_NATS, argmax_margins
 from earmark.fingerprint.sequence import STATISTICS, Replay, Scores, sequence_statistics
 from earmark.fingerprint.types import Fingerprint, Statistic
-from earmark.noise import gumbel_noise
 from earmark.protocols import Advance, AutoregressiveModel, Comparison, SegmentInput, SegmentOutput
 from earmark.records.evidence import Level, Precision, Segment
 from earmark.records.policy import Policy
@@ -25,16 +23,15 @@ from earmark.records.request import Decoding, Request
 from earmark.records.verdict import Finding, broken, unclear
 from earmark.taps import Taps
 from earmark.verifiers._autoregressive_choice import Rerun, choice_findings
+from earmark.verifiers._autoregressive_decode import choose_prompts, decode, noisy
+from earmark.verifiers._autoregressive_pass import Forced, columns, forced_pass, numbered, score
 from earmark.verifiers._autoregressive_sketch import encoder_places, sketch_of
-from earmark.verifiers._autoregressive_trace import MAX_K, Written, read_trace, token_limit, write_trace
+from earmark.verifiers._autoregressive_trace import MAX_K, Written, read_trace, write_trace
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-
-ROWS_AT_ONCE = 128
-"""Positions projected to the vocabulary at once: bounds the memory of the logits."""
 
 PROVISIONAL: dict[Precision, dict[str, float]] = {
     "fp32": {
@@ -90,8 +87,8 @@ class AutoregressiveFamily:
 
         def run(encoded: Any, rows: list[int], taps: Taps) -> list[SegmentOutput]:
             batch = [inputs[i] for i in rows]
-            prompts = _prompts(model, encoded, batch)
-            return _outputs(model, encoded, prompts, _decode(model, encoded, prompts, batch), batch, k=k, taps=taps)
+            prompts = choose_prompts(model, encoded, batch)
+            return _outputs(model, encoded, prompts, decode(model, encoded, prompts, batch), batch, k=k, taps=taps)
 
         return _batched(model, inputs, batch_size, advance, run, probed=level == "sketch")
 
@@ -111,7 +108,7 @@ class AutoregressiveFamily:
 
         def run(encoded: Any, rows: list[int], taps: Taps) -> list[SegmentOutput]:
             batch = [inputs[i] for i in rows]
-            prompts = _prompts(model, encoded, batch)
+            prompts = choose_prompts(model, encoded, batch)
             return _outputs(model, encoded, prompts, [outputs[i].ids for i in rows], batch, k=k, taps=taps)
 
         return _batched(model, inputs, batch_size, advance, run, probed=level == "sketch")
@@ -145,7 +142,7 @@ class AutoregressiveFamily:
 
         def run(encoded: Any, rows: list[int], taps: Taps) -> list[Replay]:
             claimed, batch = [traces[i] for i in rows], [inputs[i] for i in rows]
-            logits = _forced(model, encoded, [t.prompt for t in claimed], [t.emitted for t in claimed])
+            logits = forced_pass(model, encoded, [t.prompt for t in claimed], [t.emitted for t in claimed])
             return [
                 _replay(model, trace, item, forced, row=row, taps=taps)
                 for row, (trace, item, forced) in enumerate(zip(claimed, batch, logits, strict=True))
@@ -167,8 +164,8 @@ class AutoregressiveFamily:
 
         def run(encoded: Any, rows: list[int], _: Taps) -> list[Rerun]:
             prompts = [traces[i].prompt for i in rows]
-            emitted = _decode(model, encoded, prompts, [inputs[i] for i in rows])
-            forced = _forced(model, encoded, prompts, emitted)
+            emitted = decode(model, encoded, prompts, [inputs[i] for i in rows])
+            forced = forced_pass(model, encoded, prompts, emitted)
             return [_rerun(ids, logits) for ids, logits in zip(emitted, forced, strict=True)]
 
         return _batched(model, inputs, batch_size, advance, run)
@@ -241,111 +238,6 @@ def _batched(
     return [results[i] for i in range(len(inputs))]
 
 
-# Decoding
-
-
-def _prompts(model: AutoregressiveModel, encoded: Any, batch: Sequence[SegmentInput]) -> list[tuple[int, ...]]:
-    """Return the prompt of each piece; the language is detected where the request leaves it open."""
-    languages = list(model.languages)
-    first = languages[0] if languages else None
-    prompts = [model.prompt_ids(item.request, item.request.language or first) for item in batch]
-    unknown = [item.request.language is None for item in batch]
-    if not languages or not any(unknown):
-        return prompts
-    ids = list(model.languages.values())
-    for row, forced in enumerate(_forced(model, encoded, prompts, [()] * len(batch))):
-        if unknown[row] and forced.start is not None:
-            language = languages[int(forced.start[ids].argmax())]
-            prompts[row] = model.prompt_ids(batch[row].request, language)
-    return prompts
-
-
-def _decode(
-    model: AutoregressiveModel,
-    encoded: Any,
-    prompts: Sequence[tuple[int, ...]],
-    batch: Sequence[SegmentInput],
-) -> list[list[int]]:
-    """Decode as the requests say; rows with prompts of one length and one decoding go together."""
-    groups: dict[Any, list[int]] = {}
-    for row, item in enumerate(batch):
-        decoding = item.request.decoding
-        # a beam's limit of length changes its choice, so beams do not share one
-        alone = row if decoding.strategy == "beam" else None
-        groups.setdefault((len(prompts[row]), decoding, alone), []).append(row)
-    emitted: list[list[int]] = [[] for _ in batch]
-    for (begin, decoding, _), rows in groups.items():
-        limits = [token_limit(model, prompts[row], len(batch[row].samples)) for row in rows]
-        decoded = model.generate(
-            encoded,
-            rows,
-            [prompts[row] for row in rows],
-            max_new_tokens=max(limits),
-            beams=decoding.beams,
-            processor=_StepRules(model, begin, decoding, [batch[row].index for row in rows]),
-        )
-        for row, ids, limit in zip(rows, decoded, limits, strict=True):
-            emitted[row] = ids[:limit]
-    return emitted
-
-
-class _StepRules:
-    """Applies the model's rules, and the noise of sampling, to the scores of one decoding step."""
-
-    def __init__(self, model: AutoregressiveModel, begin: int, decoding: Decoding, segments: Sequence[int]) -> None:
-        self.rules = model.step_rules(begin, timestamps=decoding.timestamps)
-        self.begin, self.decoding, self.segments = begin, decoding, segments
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        scores = self.rules(input_ids, scores)
-        if self.decoding.strategy != "sample":
-            return scores
-        step = input_ids.shape[1] - self.begin
-        return _noisy(scores, self.decoding, [(segment, step) for segment in self.segments])
-
-
-def _noisy(scores: torch.Tensor, decoding: Decoding, places: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """Return scores / temperature with the noise of each row's (segment, step) added, in float64."""
-    import torch
-
-    noise = np.stack([gumbel_noise(decoding.seed, *place, scores.shape[1]) for place in places])
-    return scores.double() / decoding.temperature + torch.as_tensor(noise, device=scores.device)
-
-
-# One parallel pass
-
-
-@dataclass(frozen=True, slots=True)
-class _Forced:
-    """One piece: logits in chunks with a row per emitted token, the row at the start token, the hidden states."""
-
-    chunks: Iterator[torch.Tensor]
-    start: torch.Tensor | None
-    states: torch.Tensor
-
-
-def _forced(
-    model: AutoregressiveModel,
-    encoded: Any,
-    prompts: Sequence[Sequence[int]],
-    emitted: Sequence[Sequence[int]],
-) -> Iterator[_Forced]:
-    """Force a padded batch through the decoder in one pass and yield the logits of each piece in float32."""
-    import torch
-
-    # the last token predicts nothing, so it is not fed; attention is causal, so padding on the right is inert
-    fed = [[*prompt, *ids[:-1]] for prompt, ids in zip(prompts, emitted, strict=True)]
-    ids = torch.full((len(fed), max(map(len, fed))), model.end_id)
-    for row, sequence in enumerate(fed):
-        ids[row, : len(sequence)] = torch.as_tensor(sequence)
-    states = model.forced_states(encoded, ids.to(model.info.device))
-    for row, prompt in enumerate(prompts):
-        first, at = len(prompt) - 1, model.start_position(prompt)
-        start = None if at is None else model.project(states[row, at : at + 1])[0].float()
-        own = states[row, first : first + len(emitted[row])]
-        yield _Forced((model.project(chunk).float() for chunk in torch.split(own, ROWS_AT_ONCE)), start, own)
-
-
 def _outputs(
     model: AutoregressiveModel,
     encoded: Any,
@@ -357,62 +249,36 @@ def _outputs(
     taps: Taps,
 ) -> list[SegmentOutput]:
     outputs = []
-    for row, forced in enumerate(_forced(model, encoded, prompts, emitted)):
+    for row, forced in enumerate(forced_pass(model, encoded, prompts, emitted)):
         ids = emitted[row]
-        parts = [_score(chunk, ids[at : at + len(chunk)], k) for at, chunk in _numbered(forced.chunks)]
+        parts = [score(chunk, ids[at : at + len(chunk)], k) for at, chunk in numbered(forced.chunks)]
         sketch = sketch_of(model, batch[row], row, forced.states, taps)
-        scores = _scores(model, _columns(parts), ids, forced.start, sketch)
+        scores = _scores(model, columns(parts), ids, forced.start, sketch)
         written = Written(prompt=prompts[row], emitted=tuple(ids), scores=scores)
         outputs.append(SegmentOutput(ids=written.emitted, text=model.detokenise(ids), trace=write_trace(written)))
     return outputs
 
 
 def _replay(
-    model: AutoregressiveModel, claimed: Written, item: SegmentInput, forced: _Forced, *, row: int, taps: Taps
+    model: AutoregressiveModel, claimed: Written, item: SegmentInput, forced: Forced, *, row: int, taps: Taps
 ) -> Replay:
     """Score the provider's tokens, and add the values of its listed tokens and the margins."""
     import torch
 
     ids, decoding, listed = claimed.emitted, item.request.decoding, claimed.scores.ids
     parts, extra = [], []
-    for at, chunk in _numbered(forced.chunks):
+    for at, chunk in numbered(forced.chunks):
         end = at + len(chunk)
         wanted = torch.as_tensor(listed[at:end], device=chunk.device)
         ruled = model.apply_rules(chunk, claimed.prompt, ids[:end], timestamps=decoding.timestamps)
-        parts.append(_score(chunk, ids[at:end], listed.shape[1]))
+        parts.append(score(chunk, ids[at:end], listed.shape[1]))
         places = [(item.index, step) for step in range(at, end)]
         logprobs = torch.log_softmax(chunk, dim=-1).gather(1, wanted)
         extra.append((logprobs, _margins(ruled, ids[at:end], decoding, places)))
-    at_listed, margins = _columns(extra)
+    at_listed, margins = columns(extra)
     sketch = sketch_of(model, item, row, forced.states, taps)[: len(claimed.scores.sketch)]
-    scores = _scores(model, _columns(parts), ids, forced.start, sketch)
+    scores = _scores(model, columns(parts), ids, forced.start, sketch)
     return Replay(scores=scores, at_listed=at_listed, margins=margins)
-
-
-def _numbered(chunks: Iterator[torch.Tensor]) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield each chunk with the position of its first row."""
-    at = 0
-    for chunk in chunks:
-        yield at, chunk
-        at += len(chunk)
-
-
-def _score(logits: torch.Tensor, emitted: Sequence[int], k: int) -> tuple[torch.Tensor, ...]:
-    """Return ids and log-probabilities of the k best, that of the emitted token, and the entropy of each row."""
-    import torch
-
-    logprobs = torch.log_softmax(logits, dim=-1)
-    top = logprobs.topk(k, dim=-1)
-    ids = torch.as_tensor(emitted, device=logits.device)
-    entropy = -(logprobs.exp() * logprobs).sum(dim=-1)
-    return top.indices, top.values, logprobs.gather(1, ids[:, None])[:, 0], entropy
-
-
-def _columns(parts: Sequence[tuple[torch.Tensor, ...]]) -> list[NDArray[np.float64]]:
-    """Join the chunks of each quantity."""
-    import torch
-
-    return [torch.cat(column).cpu().double().numpy() for column in zip(*parts, strict=True)]
 
 
 def _scores(
@@ -446,9 +312,9 @@ def _start_scores(model: AutoregressiveModel, logits: torch.Tensor | None) -> tu
     return logprobs[list(model.languages.values())], no_speech
 
 
-def _rerun(ids: Sequence[int], forced: _Forced) -> Rerun:
-    parts = [_score(chunk, ids[at : at + len(chunk)], 1) for at, chunk in _numbered(forced.chunks)]
-    return Rerun(tuple(ids), float(_columns(parts)[2].mean()))
+def _rerun(ids: Sequence[int], forced: Forced) -> Rerun:
+    parts = [score(chunk, ids[at : at + len(chunk)], 1) for at, chunk in numbered(forced.chunks)]
+    return Rerun(tuple(ids), float(columns(parts)[2].mean()))
 
 
 # What was chosen
@@ -461,7 +327,7 @@ def _margins(
     import torch
 
     sampled = decoding.strategy == "sample"
-    scores = _noisy(ruled, decoding, places) if sampled else ruled.double()
+    scores = noisy(ruled, decoding, places) if sampled else ruled.double()
     ids = torch.as_tensor(emitted, device=scores.device)
     best = scores.max(dim=-1).values.cpu().numpy()
     own = scores.gather(1, ids[:, None])[:, 0].cpu().numpy()

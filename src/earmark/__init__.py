@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from earmark.records.receipt import Receipt
     from earmark.records.request import Decoding, Request, Segmentation
     from earmark.records.verdict import Finding, Verdict
-    from earmark.verification import Case, verify, verify_many
+    from earmark.rules import Case
+    from earmark.verification import verify, verify_many
 
 __version__ = "0.1.0"
 
@@ -35,7 +36,7 @@ _HOMES = {
     "verify": "verification",
     "verify_many": "verification",
     "CanonicalAudio": "audio",
-    "Case": "verification",
+    "Case": "rules",
     "Clip": "recording",
     "Decoding": "records.request",
     "Evidence": "records.evidence",

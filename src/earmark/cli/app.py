@@ -270,7 +270,8 @@ def verify(
     """Say of each evidence whether the claimed model can have made it: PASS, FAIL or INCONCLUSIVE."""
     from earmark.loading import load
     from earmark.records.policy import load_policy
-    from earmark.verification import Case, verify_many
+    from earmark.rules import Case
+    from earmark.verification import verify_many
 
     found = files.find_evidence(evidence)
     alone = len(found) == 1

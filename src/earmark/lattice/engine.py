@@ -124,7 +124,6 @@ def ctc(
         shape, targets, logit_lengths, target_lengths, blanks={blank}, vocabulary=vocabulary, on_error=on_error
     )
     refuse_short(batch)
-    refuse_short(batch)
     results = Results(batch, shape, wanted, rule="ctc")
     if use_triton(backend, logits):
         from earmark.lattice.triton_engine import score_ctc

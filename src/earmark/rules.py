@@ -1,0 +1,225 @@
+"""The rules that evidence must keep before any replay: records, receipt, request, audio, claim, segments, text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from earmark.audio import CanonicalAudio
+from earmark.errors import AudioError, AudioFileNotFoundError, RecordError, UsageError
+from earmark.features import differences
+from earmark.loading import family_of
+from earmark.protocols import Comparison, Model
+from earmark.recording import AudioLike, Clip, boundaries, load_audio, segment_inputs
+from earmark.records import codec
+from earmark.records.evidence import Evidence, join_texts
+from earmark.records.policy import LEVELS, Policy
+from earmark.records.receipt import Receipt
+from earmark.records.request import Request
+from earmark.records.verdict import Finding, Proves, broken, decide, note, unclear
+
+Path = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One clip to verify; each record may be given as object, bytes or file.
+
+    Attributes:
+        evidence: What the provider opened.
+        audio: The clip.
+        request: The customer's own request, or None.
+        receipt: The stored receipt, or None.
+    """
+
+    evidence: Evidence | bytes | Path
+    audio: AudioLike
+    request: Request | bytes | Path | None = None
+    receipt: Receipt | bytes | Path | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """A case on its way: findings so far, and what the replay needs once the rules hold."""
+
+    findings: list[Finding] = field(default_factory=list)
+    evidence: Evidence | None = None
+    request: Request | None = None
+    audio: CanonicalAudio | None = None
+    traces: list[Any] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
+    comparison: Comparison | None = None
+    proves: Proves = "reconstructable"
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing stands against a replay yet."""
+        return decide(self.findings) == "PASS"
+
+
+def check_rules(case: Case, reference: Model, policy: Policy | None = None) -> tuple[Finding, ...]:
+    """Return what the rules that need no replay find; nothing found means that a replay would follow.
+
+    Args:
+        case: The clip.
+        reference: The verifier's own copy of the claimed model; it is not run.
+        policy: What is accepted.
+
+    Returns:
+        The findings.
+    """
+    return tuple(prepare(case, reference, policy or Policy()).findings)
+
+
+def prepare(case: Case, model: Model, policy: Policy) -> Work:
+    """Read one case, check it against every rule, and gather what its replay needs."""
+    work = Work()
+    try:
+        evidence = work.evidence = _read(case.evidence, Evidence)
+    except RecordError as error:
+        work.findings.append(broken(error.code, error, "a well-formed evidence record"))
+        return work
+    work.findings += _check_receipt(case, evidence, policy, work)
+    work.request = _bind_request(case, evidence, policy, work)
+    if work.request is None:
+        return work
+    work.audio = _bind_audio(case, work.request, work)
+    work.findings += _check_claim(evidence, work.request, model, policy)
+    if work.open and work.audio is not None:
+        _read_traces(work, evidence, work.audio, work.request, model=model, policy=policy)
+    return work
+
+
+def _read(source: Any, kind: type[Any]) -> Any:
+    return source if isinstance(source, kind) else codec.load(source, kind)
+
+
+def _check_receipt(case: Case, evidence: Evidence, policy: Policy, work: Work) -> list[Finding]:
+    if case.receipt is None:
+        if policy.require_receipt:
+            return [unclear("receipt.missing", "provider", "no receipt", "the receipt that came with the text")]
+        return []
+    try:
+        receipt = _read(case.receipt, Receipt)
+    except RecordError as error:
+        return [unclear("receipt.malformed", "input", error, "the stored receipt")]
+    if not receipt.holds():
+        found = "a path that does not lead to the root of its batch"
+        return [unclear("receipt.unproven", "provider", found, "a receipt with its proof")]
+    if receipt.commitment != evidence.digest():
+        found = f"evidence {evidence.digest()[:12]}..."
+        return [broken("receipt.mismatch", found, f"the committed evidence {receipt.commitment[:12]}...")]
+    work.proves = "committed" if case.request is not None else "reconstructable"
+    return []
+
+
+def _bind_request(case: Case, evidence: Evidence, policy: Policy, work: Work) -> Request | None:
+    """Return the request that binds the evidence: the verifier's own, else the one inside."""
+    inside = evidence.request
+    if inside is not None and inside.digest() != evidence.request_digest:
+        work.findings.append(broken("request.contradiction", inside.digest()[:12], evidence.request_digest[:12]))
+        return None
+    if case.request is None:
+        if inside is None:
+            work.findings.append(unclear("request.missing", "input", "no request", "the customer's request"))
+        elif inside.prompt and not policy.accept_prompts:
+            expected = "the customer's request, since a prompt can hold the transcript"
+            work.findings.append(unclear("prompt.unbound", "provider", "a prompt", expected))
+        return inside
+    try:
+        asked: Request = _read(case.request, Request)
+    except RecordError as error:
+        work.findings.append(unclear("request.malformed", "input", error, "the customer's request"))
+        return None
+    if asked.digest() != evidence.request_digest:
+        found, expected = f"{evidence.request_digest[:12]}...", f"{asked.digest()[:12]}..."
+        work.findings.append(broken("request.mismatch", found, expected))
+        return None
+    return asked
+
+
+def _bind_audio(case: Case, request: Request, work: Work) -> CanonicalAudio | None:
+    try:
+        audio = load_audio(case.audio)
+    except AudioFileNotFoundError:
+        raise
+    except AudioError as error:
+        work.findings.append(unclear("audio.unusable", "input", error, "audio that can be decoded"))
+        return None
+    if audio.digest == request.audio_digest:
+        return audio
+    found, expected = f"{request.audio_digest[:12]}... in the request", f"{audio.digest[:12]}... of the audio"
+    if case.request is not None or not (audio.lossless and request.lossless):
+        expected += "; give the clip of the request, as canonical audio where the source is lossy"
+        work.findings.append(unclear("audio.mismatch", "input", found, expected))
+    else:
+        work.findings.append(broken("audio.mismatch", found, expected))
+    return None
+
+
+def _check_claim(evidence: Evidence, request: Request, model: Model, policy: Policy) -> list[Finding]:
+    claim, info = evidence.claim, model.info
+    findings = []
+    if claim.family != info.family:
+        findings.append(broken("family.mismatch", claim.family, info.family))
+    accepted = set(policy.weights) or {info.weights}
+    if claim.weights not in accepted or claim.weights != info.weights:
+        expected = f"{info.weights[:12]}... of {info.name}"
+        findings.append(broken("weights.mismatch", f"{claim.weights[:12]}... of {claim.model}", expected))
+    precisions = set(policy.precisions) or {info.precision}
+    if claim.precision not in precisions or claim.precision != info.precision:
+        expected = f"{info.precision}, the precision of the reference (--dtype)"
+        findings.append(broken("precision.mismatch", claim.precision, expected))
+    if claim.decoding != request.decoding:
+        findings.append(broken("decoding.mismatch", claim.decoding, request.decoding))
+    findings += [
+        broken(f"features.{name}", found, expected)
+        for name, (found, expected) in differences(claim.features, info.features).items()
+    ]
+    if LEVELS.index(evidence.level) < LEVELS.index(policy.least_level):
+        findings.append(unclear("level.low", "provider", evidence.level, f"at least {policy.least_level}"))
+    elif evidence.level not in ("scores", "sketch"):
+        findings.append(unclear("level.unknown", "verifier", evidence.level, "scores or sketch"))
+    if claim.engine != info.engine:
+        findings.append(note("engine.other", claim.engine, info.engine))
+    return findings
+
+
+def _read_traces(
+    work: Work, evidence: Evidence, audio: CanonicalAudio, request: Request, *, model: Model, policy: Policy
+) -> None:
+    """Check segments, texts and traces; leave in `work` what the replay needs."""
+    family = family_of(model)
+    try:
+        pieces = boundaries(audio, request, model.info.window_samples)
+        given = tuple((segment.start, segment.end) for segment in evidence.segments)
+        if given != pieces:
+            work.findings.append(broken("segments.mismatch", _some(given), _some(pieces)))
+            return
+        work.traces = [family.read(segment, request, model, evidence.level) for segment in evidence.segments]
+    except RecordError as error:
+        work.findings.append(broken(error.code, error, "a trace that follows the rules of its family"))
+        return
+    except UsageError as error:
+        work.findings.append(unclear("request.unusable", "input", error, "a request that the model can answer"))
+        return
+    work.findings += _check_text(evidence, model)
+    work.findings += family.review(work.traces, policy)
+    work.inputs = segment_inputs(Clip(audio=audio, request=request), model)
+
+
+def _some(pieces: Sequence[tuple[int, int]]) -> str:
+    return f"{len(pieces)} segments {list(pieces[:4])}{'...' if len(pieces) > 4 else ''}"
+
+
+def _check_text(evidence: Evidence, model: Model) -> list[Finding]:
+    for number, segment in enumerate(evidence.segments):
+        expected = model.detokenise(segment.ids)
+        if segment.text != expected:
+            return [broken("text.mismatch", f"{segment.text[:60]!r} in segment {number}", repr(expected[:60]))]
+    joined = join_texts([segment.text for segment in evidence.segments])
+    if evidence.text != joined:
+        return [broken("text.mismatch", repr(evidence.text[:60]), repr(joined[:60]))]
+    return []
