@@ -19,7 +19,7 @@ HEAVY = {"torch", "transformers", "matplotlib", "scipy", "sklearn", "pandas", "n
 #: Layers from the ground up; a module may import its own layer and those before it.
 LAYERS = [
     {"errors", "limits", "noise"},
-    {"_resample", "_soundio", "audio", "features", "checkpoint"},
+    {"_resample", "_soundio", "audio", "features", "checkpoint", "taps"},
     {"records.codec"},
     {"records.request", "records.receipt"},
     {"records.evidence", "records.policy"},
