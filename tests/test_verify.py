@@ -229,6 +229,15 @@ def test_a_batch_receipt_commits_too(nano, clips, honest):
     assert _codes(_one(honest[1], clips[1], nano, receipt=receipts[2])) == ["receipt.mismatch"]
 
 
+def test_lazy_evidence_fails_by_its_receipt(nano, early, clips, honest):
+    """The cheap model served and its receipt went out; the real model ran only when the evidence was asked for."""
+    served = next(record_many(early, clips[:1]))
+    opened = honest[0]
+    verdict = _one(opened, clips[0], nano, receipt=served.receipt)
+    assert (verdict.outcome, _codes(verdict)) == ("FAIL", ["receipt.mismatch"])
+    assert _one(opened, clips[0], nano, receipt=opened.receipt).outcome == "PASS"
+
+
 def test_without_a_profile_nothing_passes(nano, clips, honest):
     verdict = _one(honest[0], clips[0], nano, profile=None)
     assert (verdict.outcome, _codes(verdict)) == ("INCONCLUSIVE", ["profile.missing"])
