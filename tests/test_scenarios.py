@@ -80,7 +80,7 @@ def test_cheap_writer_is_caught_where_it_writes_otherwise(nano, early, clips, ho
 
 
 def test_a_provider_that_does_not_cheat_passes(nano, clips):
-    """The negative control: 8-bit weights that were 8-bit before change nothing."""
+    """The negative control: the same path through a scenario, with the reference itself behind it."""
     same = scenario("other_checkpoint", model=nano).record(nano, clips[:4])
     assert {verdict.outcome for verdict in _verdicts(nano, clips[:4], same)} == {"PASS"}
 

@@ -481,6 +481,28 @@ def test_a_case_that_breaks_the_replay_shelters_nobody(nano, clips, honest, monk
     assert [v.outcome for v in _verify(clips[:3], honest[:3], nano)] == ["PASS", "INCONCLUSIVE", "PASS"]
 
 
+def test_nothing_named_in_a_claim_is_ever_loaded(nano, clips, honest, monkeypatch):
+    """A path or hub id in the claim is a name for people; reference models come from the verifier alone."""
+
+    def refuse(source):
+        raise AssertionError(f"{source} was looked up")
+
+    monkeypatch.setattr(earmark.checkpoint, "resolve", refuse)
+    monkeypatch.setattr(earmark.loading, "resolve", refuse)
+    for name in ("some-owner/poisoned-model", "../../elsewhere", "embedded:whisper-nano-early"):
+        assert _one(_with_claim(honest[0], model=name), clips[0], nano).outcome == "PASS"
+
+
+def test_a_reference_that_cannot_be_made_ready_does_not_crash(nano, clips, monkeypatch):
+    """Not even where no case is left to replay."""
+
+    def fail(_):
+        raise MemoryError("no room for the float32 copy")
+
+    monkeypatch.setattr(type(nano), "in_float32", fail)
+    assert [v.outcome for v in _verify(clips[:1], [b"{}"], nano)] == ["FAIL"]
+
+
 def test_one_bad_case_does_not_touch_its_neighbours(nano, clips, honest):
     evidence = [honest[0], b"{not json", honest[2], _with_segment(honest[3], trace=b"")]
     verdicts = _verify(clips[:4], evidence, nano)

@@ -30,12 +30,7 @@ def mutated_evidence(evidence: Evidence, seed: int) -> Iterator[bytes]:
         seed: Seed of the damage.
 
     Yields:
-        Damaged records.
-
-    Example:
-        >>> from earmark.testing import VALUES
-        >>> len(VALUES) > 20
-        True
+        Damaged records; `benchmarks/fuzz.py` shows how to use them.
     """
     rng = random.Random(seed)  # noqa: S311 - damage, not secrets
     original = evidence.to_msgpack()

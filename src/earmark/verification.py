@@ -110,6 +110,8 @@ def verify_many(
 
 def _replay(works: Sequence[Work], model: Model, batch_size: int, mode: Mode) -> None:
     """Replay all open cases together; where that breaks, one by one, so that no case shelters its neighbours."""
+    if not works:
+        return
     try:
         _compare(works, model, batch_size, mode)
     except Exception as error:  # noqa: BLE001 - the plugin border: a fault of ours is INCONCLUSIVE, never a verdict

@@ -12,7 +12,7 @@ import typer
 
 from earmark import __version__
 from earmark.cli import FAILED, INCONCLUSIVE, PASSED, UNUSABLE, files, show
-from earmark.errors import AudioError, EarmarkError, UsageError
+from earmark.errors import AudioError, UsageError
 
 app = typer.Typer(
     name="earmark",
@@ -376,6 +376,3 @@ def doctor(as_json: Json = False) -> int:
     else:
         show.table(("check", "state", "detail"), [[c["check"], c["state"], c["detail"]] for c in checks])
     return UNUSABLE if any(check["state"] == "broken" for check in checks) else PASSED
-
-
-__all__ = ["EarmarkError", "app", "run"]
