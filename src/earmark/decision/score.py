@@ -1,0 +1,119 @@
+"""The score of a clip: its statistics put on one scale, and the largest of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.errors import UsageError
+
+Floats = NDArray[np.floating]
+
+LEAST_WIDTH = 0.5
+"""A channel's q99 lies at least this far above its median, in log units: rounding noise is no yardstick."""
+FLOOR_SHARE = 0.1
+"""The floor below a channel is this share of its largest honest value."""
+TINY = 1e-12
+"""The floor of a channel that is 0 on every honest clip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Where honest values of each channel lie: log(x + floor) has this median, and its q99 this far above.
+
+    Attributes:
+        channels: Names of statistics, in their fixed order.
+        floor: Added before the logarithm, one per channel.
+        median: Median of the honest logarithms.
+        width: Distance of their 99 % quantile from the median.
+    """
+
+    channels: tuple[str, ...]
+    floor: tuple[float, ...]
+    median: tuple[float, ...]
+    width: tuple[float, ...]
+
+    def channel_scores(self, values: Floats) -> NDArray[np.float64]:
+        """Return c = (log(x + floor) - median) / width per clip and channel.
+
+        Args:
+            values: Statistics, (clips, channels), 0 or larger; NaN where one does not apply.
+
+        Returns:
+            Scores, (clips, channels), unbounded above; NaN stays NaN.
+        """
+        x = np.asarray(values, dtype=np.float64)
+        logs = np.log(np.maximum(x, 0.0) + np.asarray(self.floor))
+        result: NDArray[np.float64] = (logs - np.asarray(self.median)) / np.asarray(self.width)
+        return result
+
+    def scores(self, values: Floats) -> NDArray[np.float64]:
+        """Return S = the largest channel score of each clip; NaN where no channel applies.
+
+        Args:
+            values: Statistics, (clips, channels).
+
+        Returns:
+            One score per clip, (clips,).
+
+        Example:
+            >>> scale = Scale(channels=("a", "b"), floor=(0.0, 0.0), median=(0.0, 0.0), width=(1.0, 1.0))
+            >>> scale.scores(np.array([[1.0, np.e], [np.nan, np.nan]])).tolist()
+            [1.0, nan]
+        """
+        each = self.channel_scores(values)
+        known = ~np.isnan(each)
+        best = np.where(known, each, -np.inf).max(axis=1)
+        result: NDArray[np.float64] = np.where(known.any(axis=1), best, np.nan)
+        return result
+
+    def row(self, fingerprint: Mapping[str, float]) -> NDArray[np.float64]:
+        """Return the channels of one fingerprint as a row, (1, channels).
+
+        Raises:
+            UsageError: The fingerprint lacks a channel.
+        """
+        missing = [name for name in self.channels if name not in fingerprint]
+        if missing:
+            raise UsageError(f"the fingerprint has no statistic {missing[0]!r}; it is of another version or family")
+        return np.array([[fingerprint[name] for name in self.channels]], dtype=np.float64)
+
+
+def fit_scale(channels: Sequence[str], values: Floats) -> Scale:
+    """Measure a scale on honest clips of a development split.
+
+    A floor of a tenth of the largest honest value keeps channels that are mostly 0 (margins) from blowing up; a
+    channel that never applies scores 0.
+
+    Args:
+        channels: Names of the statistics.
+        values: Their honest values, (clips, channels); NaN where one does not apply.
+
+    Returns:
+        The scale.
+
+    Raises:
+        UsageError: There are no clips, or the shape does not fit.
+
+    Example:
+        >>> scale = fit_scale(["a"], np.exp(np.linspace(0, 1, 101))[:, None])
+        >>> scale.channels, bool(scale.width[0] == LEAST_WIDTH)
+        (('a',), True)
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 2 or not len(x) or x.shape[1] != len(channels):
+        raise UsageError(f"honest values of shape {x.shape}; expected (clips, {len(channels)}) with at least one clip")
+    floors, medians, widths = zip(*(_fit_channel(column[~np.isnan(column)]) for column in x.T), strict=True)
+    return Scale(channels=tuple(channels), floor=floors, median=medians, width=widths)
+
+
+def _fit_channel(values: Floats) -> tuple[float, float, float]:
+    if not len(values):
+        return 1.0, 0.0, 1.0
+    floor = FLOOR_SHARE * float(values.max()) + TINY
+    logs = np.log(np.maximum(values, 0.0) + floor)
+    median, q99 = np.quantile(logs, [0.5, 0.99])
+    return floor, float(median), max(float(q99 - median), LEAST_WIDTH)

@@ -1,0 +1,249 @@
+"""Decisions hold what they promise: error rates by simulation, states across restarts, refusals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from earmark.decision.betting import Audit, place_bets
+from earmark.decision.conformal import clips_needed, conformal_p, lower_bound, promised_rate, upper_bound
+from earmark.decision.drift import Drift
+from earmark.decision.many import e_benjamini_hochberg
+from earmark.decision.score import fit_scale
+from earmark.decision.sprt import Sprt
+from earmark.errors import UsageError
+
+SIGMA = 0.6
+
+
+def lognormal(rng: np.random.Generator, clips: int, shift: float = 0.0) -> np.ndarray:
+    """Scores as in the design's simulations: lognormal with sigma 0.6."""
+    return np.exp(shift + SIGMA * rng.standard_normal(clips))
+
+
+def first_alarms(
+    shift: float, *, runs: int, clips: int, tolerance: float, share: float = 1.0, calibration: int = 1000
+) -> np.ndarray:
+    """Return after how many clips each simulated audit alarmed (inf: never)."""
+    rng = np.random.default_rng(7)
+    found = np.full(runs, np.inf)
+    for i in range(runs):
+        bets = place_bets(lognormal(rng, calibration), tolerance=tolerance)
+        cheated = shift * (rng.random(clips) < share)
+        path = Audit(bets=bets).update(lognormal(rng, clips) * np.exp(cheated))
+        over = np.flatnonzero(path >= np.log(2 / bets.rate))
+        found[i] = over[0] + 1 if over.size else np.inf
+    return found
+
+
+class TestConformal:
+    """One clip."""
+
+    def test_false_alarms_stay_below_the_rate(self) -> None:
+        """Over many calibrations, P(p <= a) <= a, and nearly reaches it."""
+        rng = np.random.default_rng(0)
+        alarms = np.mean([conformal_p(lognormal(rng, 1), lognormal(rng, 99))[0] <= 0.05 for _ in range(20000)])
+        assert 0.045 <= alarms <= 0.0532  # 5 %, plus 2 standard errors
+
+    @given(st.lists(st.floats(0, 10), min_size=1, max_size=30), st.floats(0, 10))
+    def test_counts_by_hand(self, calibration: list[float], score: float) -> None:
+        """The definition, counted one by one, ties included."""
+        expected = (1 + sum(c >= score for c in calibration)) / (len(calibration) + 1)
+        assert conformal_p([score], calibration)[0] == pytest.approx(expected)
+
+    def test_promises(self) -> None:
+        """A rate and the clips it needs are each other's inverse."""
+        assert [clips_needed(r) for r in (0.1, 1e-2, 1e-3, 3e-4)] == [9, 99, 999, 3333]
+        assert all(promised_rate(clips_needed(r)) <= r for r in (0.07, 1e-2, 3e-4))
+
+    def test_exact_bounds(self) -> None:
+        """Published Clopper-Pearson limits: 10 of 100 gives 4.90 % to 17.62 % at 95 %."""
+        assert float(lower_bound(10, 100, 0.025)) == pytest.approx(0.0490, abs=5e-5)
+        assert float(upper_bound(10, 100, 0.025)) == pytest.approx(0.1762, abs=5e-5)
+        assert float(lower_bound(0, 10, 0.05)) == 0.0
+        assert float(upper_bound(10, 10, 0.05)) == 1.0
+
+    @pytest.mark.parametrize("calibration", [[], [1.0, float("nan")]])
+    def test_refuses(self, calibration: list[float]) -> None:
+        """Nothing to compare with, or numbers that are none."""
+        with pytest.raises(UsageError, match="calibration scores"):
+            conformal_p([1.0], calibration)
+
+
+class TestScore:
+    """One number per clip."""
+
+    def test_scale_of_the_development_split(self) -> None:
+        """The median scores 0, the 99 % quantile 1, whatever the unit."""
+        rng = np.random.default_rng(1)
+        x = np.stack([lognormal(rng, 4001), 1e-6 * lognormal(rng, 4001)], axis=1)
+        each = fit_scale(["a", "b"], x).channel_scores(x)
+        assert np.allclose(np.median(each, axis=0), 0, atol=1e-9)
+        assert np.allclose(np.quantile(each, 0.99, axis=0), 1, atol=1e-6)
+
+    def test_never_saturates(self) -> None:
+        """A channel far outside goes on growing."""
+        scale = fit_scale(["a"], lognormal(np.random.default_rng(2), 500)[:, None])
+        assert np.all(np.diff(scale.scores(np.logspace(0, 6, 7)[:, None])) > 1)
+
+    def test_channel_of_zeros(self) -> None:
+        """Margins are 0 on honest clips; a rare tiny one does not drown the other channels."""
+        rng = np.random.default_rng(3)
+        values = np.stack([lognormal(rng, 2000), np.where(rng.random(2000) < 0.002, 1e-5, 0.0)], axis=1)
+        scale = fit_scale(["distance", "margin"], values)
+        honest, cheat = scale.scores(values), scale.scores(np.array([[1.0, 0.5]]))
+        assert honest.max() < 6 < cheat[0]
+
+    def test_not_applicable(self) -> None:
+        """NaN speaks neither for nor against; a clip without any channel has no score."""
+        scale = fit_scale(["a", "b", "never"], np.array([[1.0, 2.0, np.nan], [2.0, 3.0, np.nan]]))
+        scores = scale.scores(np.array([[np.nan, 9.0, np.nan], [np.nan] * 3]))
+        assert np.isfinite(scores[0])
+        assert np.isnan(scores[1])
+
+    def test_refuses(self) -> None:
+        """No clips, and a fingerprint of another version."""
+        with pytest.raises(UsageError, match="at least one clip"):
+            fit_scale(["a"], np.zeros((0, 1)))
+        with pytest.raises(UsageError, match="no statistic 'a'"):
+            fit_scale(["a"], np.ones((3, 1))).row({"b": 1.0})
+
+
+class TestAudit:
+    """Many clips."""
+
+    def test_honest_providers_are_left_alone(self) -> None:
+        """150 honest audits of 1000 clips, looked at after every clip: no alarm, also under benign drift."""
+        assert np.isinf(first_alarms(0.0, runs=150, clips=1000, tolerance=1.0)).all()
+        assert np.isinf(first_alarms(0.15, runs=80, clips=1000, tolerance=1.5)).all()
+
+    @pytest.mark.parametrize(("shift", "at_most"), [(0.6, 45), (1.2, 10)])
+    def test_shifts_are_found(self, shift: float, at_most: int) -> None:
+        """Median clips to detection near the design's 34 and 8 (n_cal 1000, tolerance 1)."""
+        assert np.median(first_alarms(shift, runs=60, clips=600, tolerance=1.0)) <= at_most
+
+    def test_mixing_is_found(self) -> None:
+        """A large deviation on one request of ten, at tolerance 1.5 and n_cal 2000, within 150 clips (median)."""
+        alarms = first_alarms(2.5, runs=100, clips=1500, tolerance=1.5, share=0.1, calibration=2000)
+        assert np.median(alarms) <= 150
+
+    def test_pass_and_fault(self) -> None:
+        """Honest clips lead to PASS; clips withheld by the provider's own fault lead to FAIL."""
+        rng = np.random.default_rng(4)
+        bets = place_bets(lognormal(rng, 2000))
+        honest, sheltering = Audit(bets=bets), Audit(bets=bets)
+        honest.update(lognormal(rng, 300))
+        sheltering.update([np.inf] * 12)
+        assert (honest.outcome, sheltering.outcome) == ("PASS", "FAIL")
+        assert Audit(bets=bets).outcome == "INCONCLUSIVE"
+
+    def test_false_pass_rate(self) -> None:
+        """A provider that exceeds the strictest threshold at rate m + margin passes in at most b of the audits."""
+        rng = np.random.default_rng(5)
+        bets = place_bets(lognormal(rng, 2000), margin=0.05, miss=0.05)
+        limit, top = bets.rates[-1] + bets.margin, bets.thresholds[-1]
+        passed = 0
+        for _ in range(400):
+            audit = Audit(bets=bets)
+            audit.update(np.where(rng.random(800) < limit, top + 1, 0.0))
+            passed += audit.peak_pass >= np.log(1 / bets.miss)
+        assert passed / 400 <= 0.05 + 2 * (0.05 * 0.95 / 400) ** 0.5
+
+    @settings(max_examples=30)
+    @given(st.lists(st.floats(0, 20), max_size=40), st.integers(0, 40))
+    def test_restart_changes_nothing(self, scores: list[float], cut: int) -> None:
+        """One run, and one that was saved as JSON and restored in the middle, end in the same state."""
+        bets = place_bets(lognormal(np.random.default_rng(6), 500))
+        whole, first = Audit(bets=bets), Audit(bets=bets)
+        whole.update(scores)
+        first.update(scores[:cut])
+        second = Audit.from_dict(json.loads(json.dumps(first.as_dict())))
+        second.update(scores[cut:])
+        assert second.log_e == pytest.approx(whole.log_e, abs=1e-9)
+        assert (second.clips, second.outcome) == (whole.clips, whole.outcome)
+        assert second.exceeded.tolist() == whole.exceeded.tolist()
+
+    def test_undetectable_share(self) -> None:
+        """At the printed share the expected growth of every bet is not positive; above it, one grows."""
+        bets = place_bets(lognormal(np.random.default_rng(8), 3000))
+        share = bets.undetectable_share()
+        m, h = np.asarray(bets.rates), np.asarray(bets.honest)
+        assert np.all(h + share * (1 - h) <= m + 1e-12)
+        assert np.any(h + (share + 0.01) * (1 - h) > m)
+
+    def test_refuses(self) -> None:
+        """Rates out of range, too few clips, NaN scores, damaged states."""
+        with pytest.raises(UsageError, match="expected 0 < rate < 1"):
+            place_bets([1.0, 2.0], rate=2.0)
+        with pytest.raises(UsageError, match="too few"):
+            place_bets([1.0, 2.0])
+        audit = Audit(bets=place_bets(lognormal(np.random.default_rng(9), 500)))
+        with pytest.raises(UsageError, match="NaN"):
+            audit.update([float("nan")])
+        with pytest.raises(UsageError, match="damaged"):
+            Audit.from_dict(audit.as_dict() | {"log_capital": [[0.0]]})
+        with pytest.raises(UsageError, match="damaged"):
+            Audit.from_dict({"clips": 3})
+
+
+class TestOthers:
+    """Drift, many providers, Wald's test."""
+
+    def test_drift_after_a_long_honest_run(self) -> None:
+        """The detector finds a change that the capital of a long honest run hides."""
+        rng = np.random.default_rng(10)
+        bets = place_bets(lognormal(rng, 2000))
+        detector, audit = Drift(bets=bets), Audit(bets=bets)
+        before, after = lognormal(rng, 1500), lognormal(rng, 20, shift=3.0)
+        assert detector.update(before).max() < np.log(1e4)
+        audit.update(before)
+        assert detector.update(after).max() > np.log(1e6)
+        assert audit.update(after).max() < detector.log_r.max()
+
+    def test_e_bh_keeps_the_false_discovery_rate(self) -> None:
+        """All providers honest, e-values with mean 1: rejections in at most the stated share of worlds."""
+        rng = np.random.default_rng(11)
+        shift = np.log(40.0)  # e is 40 with probability 1/40, else 0
+        worlds = np.where(rng.random((4000, 5)) < 1 / 40, shift, -np.inf)
+        rejected = np.mean([e_benjamini_hochberg(world, 0.1).any() for world in worlds])
+        assert rejected <= 0.1
+
+    def test_unclamped_sprt_buys_frauds(self) -> None:
+        """500 honest clips pay for tens of frauds unless the ratio is clamped at 0."""
+        free, clamped = Sprt(p0=0.01, p1=0.1, clamp=False), Sprt(p0=0.01, p1=0.1)
+        for _ in range(500):
+            free.update(failed=False)
+            clamped.update(failed=False)
+        counts = []
+        for test in (free, clamped):
+            frauds = 0
+            while test.update(failed=True) != "reject":
+                frauds += 1
+            counts.append(frauds)
+        assert counts[0] > 20 > counts[1]
+
+    def test_sprt_error_rates(self) -> None:
+        """Wald's bounds hold without the clamp."""
+        rng = np.random.default_rng(12)
+        wrong = {0.05: 0, 0.3: 0}
+        for rate in wrong:
+            for _ in range(1500):
+                test, answer = Sprt(p0=0.05, p1=0.3, alpha=0.01, beta=0.05, clamp=False), "go on"
+                while answer == "go on":
+                    answer = test.update(failed=bool(rng.random() < rate))
+                wrong[rate] += answer == ("reject" if rate == 0.05 else "accept")
+        assert wrong[0.05] / 1500 <= 0.015
+        assert wrong[0.3] / 1500 <= 0.06
+
+    def test_refuses(self) -> None:
+        """Rates that make no test."""
+        with pytest.raises(UsageError, match="p0 < p1"):
+            Sprt(p0=0.3, p1=0.1)
+        with pytest.raises(UsageError, match="NaN"):
+            e_benjamini_hochberg([float("nan")], 0.1)
+        with pytest.raises(UsageError, match="NaN"):
+            Drift(bets=place_bets(lognormal(np.random.default_rng(13), 500))).update([float("nan")])
