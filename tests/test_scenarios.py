@@ -10,7 +10,10 @@ import earmark
 from earmark import Case
 from earmark.errors import UnknownNameError, UsageError
 from earmark.scenarios import scenario
-from earmark.scenarios.cheats import quantised_copy, round_trip, without_end
+from earmark.scenarios.audio import without_end
+from earmark.scenarios.grids import NF4, float8_grid, integer_grid, normal_float_grid, rotated
+from earmark.scenarios.honest import honest_scenarios
+from earmark.scenarios.weights import changed_copy
 
 
 def _verdicts(reference, clips, evidence):
@@ -24,20 +27,46 @@ def _verdicts(reference, clips, evidence):
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("group", [None, 7, 64])
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_round_trip_is_a_grid_near_the_weight(bits, group, symmetric):
+def test_integer_grid_is_near_the_weight(bits, group, symmetric):
     torch.manual_seed(0)
-    weight = torch.randn(5, 20, 3)
-    rounded = round_trip(weight, bits=bits, group=group, symmetric=symmetric)
+    weight = torch.randn(5, 60)
+    rounded = integer_grid(weight, bits=bits, group=group, symmetric=symmetric)
     assert rounded.shape == weight.shape
     assert len(rounded[0].unique()) <= 2**bits * (1 if group is None else -(-60 // group))
     step = weight.abs().amax() * 2 / (2**bits - 2)
     assert (rounded - weight).abs().max() <= step / 2 + 1e-6
-    assert torch.equal(round_trip(torch.zeros(2, 4), bits=bits, group=group, symmetric=symmetric), torch.zeros(2, 4))
+    assert torch.equal(integer_grid(torch.zeros(2, 4), bits=bits, group=group, symmetric=symmetric), torch.zeros(2, 4))
 
 
-def test_quantise_touches_only_the_part_it_names(nano):
+def test_stochastic_rounding_is_unbiased_and_repeatable():
+    weight = torch.full((1, 20_001), 0.3)
+    weight[0, 0] = 127.0
+    rounded = integer_grid(weight, bits=8, rounding="stochastic")
+    assert set(rounded[0, 1:].unique().tolist()) == {0.0, 1.0}
+    assert abs(float(rounded[0, 1:].mean()) - 0.3) < 0.015
+    assert torch.equal(rounded, integer_grid(weight, bits=8, rounding="stochastic"))
+
+
+def test_normal_floats_and_float8_take_the_nearest_value():
+    torch.manual_seed(1)
+    weight = torch.randn(3, 200)
+    scale = weight.abs().amax(dim=1, keepdim=True)
+    nearest = (weight / scale)[..., None].sub(torch.tensor(NF4)).abs().amin(dim=-1)
+    assert torch.allclose((normal_float_grid(weight, group=200) - weight).abs() / scale, nearest, atol=1e-6)
+    assert (float8_grid(weight) - weight).abs().div(weight.abs()).max() <= 2**-4 + 1e-3, "3 bits of mantissa"
+
+
+def test_rotation_is_undone():
+    torch.manual_seed(2)
+    weight = torch.randn(4, 50)
+    turned, matrix = rotated(weight)
+    assert torch.allclose(turned @ matrix.T, weight, atol=1e-5)
+    assert not torch.allclose(turned, weight, atol=0.1)
+
+
+def test_change_touches_only_the_part_it_names(nano):
     before = {name: value.clone() for name, value in nano.module.state_dict().items()}
-    changed = quantised_copy(nano.module, bits=4, group=64, symmetric=True, part="encoder").state_dict()
+    changed = changed_copy(nano.module, lambda rows: rows * 2, "encoder").state_dict()
     different = {name for name, value in changed.items() if not torch.equal(value, before[name])}
     assert different
     assert all(".encoder." in name for name in different)
@@ -52,7 +81,25 @@ def test_without_end_drops_speech_and_not_silence():
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("quantise", {"bits": 4, "group": 64}), ("quantise", {"bits": 8}), ("drop_audio", {})]
+    ("name", "parameters"),
+    [
+        ("quantise", {"bits": 4, "group": 64}),
+        ("quantise", {"bits": 8}),
+        ("quantise", {"bits": 8, "sharing": "tensor"}),
+        ("quantise", {"bits": 8, "rotate": True, "rounding": "stochastic"}),
+        ("float8", {}),
+        ("normal_float4", {"part": "encoder"}),
+        ("quantise_cache", {"kind": "int8"}),
+        ("prune", {"share": 0.05}),
+        ("low_rank", {}),
+        ("noise", {}),
+        ("skip_layers", {}),
+        ("drop_audio", {}),
+        ("drop_windows", {"every": 4}),
+        ("speed_up", {}),
+        ("other_request", {"language": "de"}),
+        ("other_request", {"prompt": "something else"}),
+    ],
 )
 def test_cheats_are_caught_on_every_clip(nano, clips, name, parameters):
     cheat = scenario(name, **parameters)
@@ -87,11 +134,39 @@ def test_a_provider_that_does_not_cheat_passes(nano, clips):
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("quantise", {"bits": 1}), ("quantise", {"bits": 4, "group": 1}), ("drop_audio", {"seconds": 0})],
+    [
+        ("quantise", {"bits": 1}),
+        ("quantise", {"bits": 4, "group": 1}),
+        ("float8", {"part": "middle"}),
+        ("quantise_cache", {"kind": "int2"}),
+        ("prune", {"share": 1.0}),
+        ("low_rank", {"rank": 0}),
+        ("noise", {"size": 0}),
+        ("skip_layers", {"count": 0}),
+        ("drop_audio", {"seconds": 0}),
+        ("drop_windows", {"every": 1}),
+        ("speed_up", {"factor": 0.5}),
+        ("other_request", {}),
+        ("honest", {"batch_size": 0}),
+    ],
 )
 def test_impossible_parameters_are_refused(name, parameters):
     with pytest.raises(UsageError):
         scenario(name, **parameters)
+
+
+@pytest.mark.parametrize("scenario_", honest_scenarios(), ids=lambda s: s.name)
+def test_honest_variations_pass_on_every_clip(nano, clips, scenario_):
+    evidence = scenario_.record(nano, clips, level="sketch")
+    assert {verdict.outcome for verdict in _verdicts(nano, clips, evidence)} == {"PASS"}
+
+
+def test_sampling_where_greedy_was_asked_is_caught_where_it_writes_otherwise(nano, clips, honest):
+    evidence = scenario("other_request", temperature=0.6).record(nano, clips)
+    verdicts = _verdicts(nano, clips, evidence)
+    differs = [mine.text != real.text for mine, real in zip(evidence, honest, strict=True)]
+    assert any(differs)
+    assert [verdict.outcome == "FAIL" for verdict in verdicts] == differs
 
 
 def test_unknown_scenario_is_named():

@@ -8,7 +8,8 @@ from typing import Any
 
 from earmark.loading import family_of
 from earmark.protocols import Model, SegmentInput, SegmentOutput
-from earmark.recording import DEFAULT_K, Clip, assemble, segment_inputs
+from earmark.limits import DEFAULT_K
+from earmark.recording import Clip, assemble, segment_inputs
 from earmark.records.evidence import Evidence, Level
 from earmark.registry import registry
 
