@@ -4,7 +4,8 @@
 
 Each row runs in a process of its own (with -P: other files of this folder must not shadow modules): least CPU and
 wall time of several runs, and the peak of resident memory over what stands before the call. For the transducers the
-outputs are taken off that peak, for CTC they are in it. CPU time is of the whole process, over all its threads.
+outputs are taken off that peak, for CTC they are in it. CPU time is of the whole process, over all its threads;
+`taskset -c 0` before the command makes every implementation use one thread.
 `--sizes` adds a table of cost per lattice node.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib.metadata
 import importlib.util
 import json
 import subprocess
@@ -237,6 +239,11 @@ def measure(job: Job, make: Callable[[Job, Inputs], Work], repeats: int) -> Row:
     return {"cpu_ms": cpu_ms, "wall_ms": wall_ms, "extra_peak_mb": round(extra, 1)}
 
 
+def version(module: str) -> str:
+    """Return the installed version of the package that holds a module."""
+    return importlib.metadata.version(importlib.metadata.packages_distributions().get(module, [module])[0])
+
+
 def rows(jobs: list[str], repeats: int) -> Iterator[Row]:
     """Run every implementation of the jobs in its own process."""
     for name in jobs:
@@ -249,7 +256,8 @@ def rows(jobs: list[str], repeats: int) -> Iterator[Row]:
             if done.returncode:
                 print(f"{name}: {label} failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
                 continue
-            yield {"job": name, "implementation": label, "outputs": outputs, **json.loads(done.stdout)}
+            row = {"job": name, "implementation": label, "version": version(module), "outputs": outputs}
+            yield {**row, **json.loads(done.stdout)}
 
 
 def size_rows(repeats: int) -> Iterator[Row]:
@@ -262,6 +270,7 @@ def size_rows(repeats: int) -> Iterator[Row]:
         yield {
             "job": f"rnnt257 B{batch} T{frames} U{tokens}",
             "implementation": "earmark",
+            "version": version("earmark"),
             "outputs": EVERYTHING,
             **row,
         }
@@ -269,14 +278,14 @@ def size_rows(repeats: int) -> Iterator[Row]:
 
 def show(found: list[Row]) -> None:
     """Print the table, with ratios to earmark and to one reading."""
-    table = Table("job", "implementation", "CPU ms", "wall ms", "MiB", "x earmark", "x read once", "outputs")
+    table = Table("job", "implementation", "version", "CPU ms", "wall ms", "MiB", "x earmark", "x read once", "outputs")
     cpu = {(row["job"], row["implementation"]): row["cpu_ms"] for row in found}
     for row in found:
         ratios = [cpu.get((row["job"], base)) for base in ("earmark", "read once")]
         shown = [f"{row['cpu_ms'] / base:.1f}" if base else "" for base in ratios]
         figures = [f"{row[name]:.1f}" for name in ("cpu_ms", "wall_ms", "extra_peak_mb")]
-        table.add_row(row["job"], row["implementation"], *figures, *shown, row["outputs"])
-    Console(width=150).print(table)
+        table.add_row(row["job"], row["implementation"], row["version"], *figures, *shown, row["outputs"])
+    Console(width=165).print(table)
 
 
 def main() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from earmark.lattice import triton_ctc, triton_joint, triton_rows, triton_transducer
+from earmark.lattice import triton_ctc, triton_gradients, triton_joint, triton_rows, triton_transducer
 
 INTS, DOUBLES = "*i32", "*fp64"
 ROWS = {"frames": INTS, "tokens": INTS, "orders": DOUBLES, "norms": DOUBLES, "entropies": DOUBLES}
 WAVE = {"frames": INTS, "tokens": INTS, "alpha": DOUBLES, "beta": DOUBLES, "total": DOUBLES, "expected": DOUBLES}
 ARCS = {**WAVE, "arcs": DOUBLES, "steps": INTS, "came": "*i16", "end": INTS}
 CTC = {**WAVE, "scores": DOUBLES, "labels": INTS, "moves": "*i8", "end": INTS}
+GRAD = {**ROWS, "picks": INTS, "posteriors": DOUBLES, "weights": DOUBLES}
 TDT = {"BLANKS": 4, "N": 9, "BLOCK": 64}
 
 
@@ -24,6 +25,7 @@ def variants():
     """Yield kernel, pointer types and constants."""
     for kind, wide in (("*fp32", False), ("*bf16", False), ("*fp16", False), ("*fp64", True)):
         yield triton_rows._row_stats, {**ROWS, "logits": kind}, {"K": 1, "WIDE": wide, "BLOCK": 512}
+        yield triton_gradients._grad_rows, {**GRAD, "logits": kind, "out": kind}, {"WIDE": wide, "BLOCK": 512}
     for rule in (False, True):
         for best in (False, True):
             yield triton_transducer._forward, ARCS, {**TDT, "OPEN": rule, "BEST": best, "REACH": 4}

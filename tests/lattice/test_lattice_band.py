@@ -75,6 +75,10 @@ def test_faults_are_refused():
         ctc_band(logits, labels, 0, width=1)
     with pytest.raises(lattice.LatticeError, match=r"centre has shape \(3,\)"):
         ctc_band(logits, labels, 0, width=5, centre=[1, 2, 3])
+    with pytest.raises(lattice.LatticeError, match="centre holds nan"):
+        ctc_band(logits, labels, 0, width=5, centre=np.full(60, np.nan))
+    with pytest.raises(lattice.LatticeError, match="targets is 1-dimensional float64; give integers"):
+        ctc_band(logits, labels + 0.5, 0, width=5)
     with pytest.raises(lattice.LatticeError, match="no alignment lies in the band"):
         ctc_band(logits, labels, 0, width=3, centre=np.r_[np.zeros(59), 20])
     with pytest.raises(lattice.LatticeError, match="20 tokens need"):

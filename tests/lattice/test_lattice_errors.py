@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from earmark import lattice
 from earmark.errors import UsageError
+from earmark.lattice.engine import use_triton
 
 GOOD = {"targets": [[1, 2], [2, 1]], "logit_lengths": [6, 5], "target_lengths": [2, 1], "blank": 0}
 
@@ -41,6 +43,9 @@ BOTH = [CTC, NODES]
         ({"logit_lengths": [6]}, r"2 item\(s\) of logits, 2 of targets, 1 of logit_lengths"),
         ({"targets": [[0.5, 2], [1, 1]]}, r"targets is 2-dimensional float64; give integers"),
         ({"targets": [1, 2]}, r"targets is 1-dimensional"),
+        ({"targets": [[1, 2], [1]]}, r"targets has rows of different lengths"),
+        ({"blank": 0.5}, r"blank is 0\.5; give an integer"),
+        ({"threads": 0}, r"threads is 0; give at least 1"),
         ({"blank": 4}, r"blank is 4"),
         ({"blank": -5}, r"blank is -5"),
         ({"on_error": "ignore"}, r"on_error is 'ignore'"),
@@ -68,6 +73,9 @@ def test_bad_input_is_refused(shape, changes, message):
         ({"big_blanks": {3: 2}, "durations": (0, 1)}, r"exclude each other"),
         ({"big_blanks": {2: 2}}, r"item 0: token 1 is 2, which is a blank"),
         ({"rule": "loose"}, r"rule is 'loose'"),
+        ({"durations": (0, 1.5)}, r"a duration is 1\.5; give an integer"),
+        ({"big_blanks": {3: 2.5}}, r"its duration is 2\.5; give an integer"),
+        ({"sigma": float("nan")}, r"sigma is nan; give a finite number"),
         ({"targets": [[1, 2, 1], [1, 2, 1]], "target_lengths": [3, 3]}, r"item 0: .* rows for 2 tokens"),
     ],
 )
@@ -147,12 +155,46 @@ def test_kept_items_do_not_touch_the_others(shape):
     assert gradient[1:].abs().sum() == 0
 
 
+@pytest.mark.parametrize("shape", BOTH)
+@pytest.mark.parametrize("size", [-3, 10**12])
+def test_absurd_lengths_are_kept_too(shape, size):
+    for name in ("logit_lengths", "target_lengths"):
+        kept = call(shape, on_error="keep", **{name: [GOOD[name][0], size]})
+        assert kept.errors[0] is None
+        assert f"is {size}, but" in kept.errors[1]
+        assert np.isfinite(kept.log_likelihood[0])
+
+
 def test_loss_options_are_checked():
     logits = torch.zeros(2, 6, 4)
     with pytest.raises(lattice.LatticeError, match="reduction is 'median'"):
         lattice.loss(logits, reduction="median", **GOOD)
     with pytest.raises(lattice.LatticeError, match="belong to 4-dimensional logits"):
         lattice.loss(logits, durations=(0, 1), **GOOD)
+
+
+def test_arrays_have_no_loss():
+    with pytest.raises(lattice.LatticeError, match="loss needs a torch tensor or a joint"):
+        lattice.loss(np.zeros(CTC), **GOOD)
+
+
+def test_the_first_bad_row_is_named_from_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr("earmark.lattice.engine.BLOCK_VALUES", 12)
+    logits = np.zeros((2, 40, 3, 4), np.float32)
+    logits[1, 7:, 1] = np.nan
+    for threads in (1, 2, 8):
+        with pytest.raises(lattice.LatticeError, match="item 1: the logits at frame 7 after 1 tokens"):
+            call(logits=logits, logit_lengths=[40, 40], threads=threads)
+
+
+def test_huge_durations_need_no_room():
+    scores = call((2, 6, 3, 6), durations=(1, 10**12))
+    assert scores.log_likelihood[0] == pytest.approx(call((2, 6, 3, 6), durations=(1, 7)).log_likelihood[0])
+
+
+def test_a_chunk_has_frames():
+    with pytest.raises(lattice.LatticeError, match="chunk_frames is 0; give at least 1"):
+        lattice.ChunkedJoint(function=torch.zeros, shape=(2, 6, 3, 4), chunk_frames=0)
 
 
 def test_a_joint_of_the_wrong_shape_is_refused():
@@ -197,5 +239,7 @@ def test_the_backend_is_checked(monkeypatch):
     with pytest.raises(lattice.LatticeError, match="backend is 'cuda'; use"):
         call(backend="cuda")
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.warns(UserWarning, match="triton is not installed: logits on a CUDA device are scored on the CPU"):
+        assert not use_triton("auto", SimpleNamespace(is_cuda=True))
     with pytest.raises(lattice.LatticeError, match="backend 'triton' needs the package triton"):
         call(backend="triton")

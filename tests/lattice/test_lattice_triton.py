@@ -131,13 +131,108 @@ def test_bad_rows_and_impossible_items_are_named(device):
         lattice.transducer(logits.to(device), *common, backend="triton")
 
 
+def gradients(make, backend: str, device: str, *common, **options):
+    """Return costs and gradients of the tensors of a joint or of logits."""
+    logits_or_joint, tensors = make(device)
+    costs = lattice.loss(logits_or_joint, *common, backend=backend, reduction="none", **options)
+    weights = torch.linspace(0.5, 2.0, len(costs)).to(costs)
+    found = torch.autograd.grad((torch.where(torch.isfinite(costs), costs, 0.0) * weights).sum(), tensors)
+    return costs.detach().cpu(), [g.cpu() for g in found]
+
+
+def assert_same_gradients(make, device: str, atol: float, *common, **options) -> None:
+    expected = gradients(make, "compiled", "cpu", *common, **options)
+    costs, found = gradients(make, "triton", device, *common, **options)
+    torch.testing.assert_close(costs, expected[0], rtol=1e-6, atol=atol)
+    for mine, theirs in zip(found, expected[1], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=atol)
+
+
+def leaf(*size: int, seed: int, dtype=torch.float32, faulty: tuple[int, ...] | None = None):
+    """Return a maker of random logits with NaN at one place."""
+
+    def make(device: str):
+        logits = torch.randn(*size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+        if faulty:
+            logits[faulty] = float("nan")
+        logits = logits.to(device).requires_grad_()
+        return logits, [logits]
+
+    return make
+
+
+TOLERANCES = {torch.float64: 1e-10, torch.bfloat16: 2e-2}
+
+
+@on_devices
+@pytest.mark.parametrize("dtype", list(TOLERANCES))
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"durations": (0, 1, 2)}, {"durations": (0, 2), "rule": "open_end"}, {"big_blanks": {7: 3}, "sigma": 0.1}],
+    ids=["rnnt", "tdt", "open_end", "multiblank"],
+)
+def test_transducer_gradients_agree_with_the_compiled_engine(options, dtype, device):
+    make = leaf(4, 9, 6, 11 + len(options.get("durations", ())), seed=0, dtype=dtype, faulty=(3, 4, 1, 2))
+    labels = [[1, 2, 3, 3], [4, 4, 0, 0], [5, 99, 1, 1], [1, 2, 1, 1]]  # the last two are refused
+    common = (labels, [9, 7, 9, 9], [4, 2, 2, 2], -1)
+    assert_same_gradients(make, device, TOLERANCES[dtype], *common, on_error="keep", **options)
+
+
+@on_devices
+@pytest.mark.parametrize("dtype", list(TOLERANCES))
+def test_ctc_gradients_agree_with_the_compiled_engine(dtype, device):
+    make = leaf(4, 12, 17, seed=1, dtype=dtype, faulty=(2, 3, 4))
+    labels = [[1, 1, 2, 3], [4, 0, 0, 0], [5, 5, 1, 1], [6, 6, 6, 6]]  # the last two are refused
+    common = (labels, [12, 9, 9, 4], [4, 0, 2, 3], 0)
+    assert_same_gradients(make, device, TOLERANCES[dtype], *common, on_error="keep")
+
+
+@on_devices
+@pytest.mark.parametrize("durations", [None, (0, 1, 2)])
+def test_gradients_flow_through_joints(durations, device):
+    def additive(device: str):
+        generator = torch.Generator().manual_seed(4)
+        sizes = [(2, 7, 5), (2, 4, 5), (8, 5), (8,)]
+        parts = [torch.randn(s, generator=generator, dtype=torch.float64).to(device).requires_grad_() for s in sizes]
+        names = ("encoder", "predictor", "weight", "bias")
+        return lattice.AdditiveJoint(**dict(zip(names, parts, strict=True))), parts
+
+    def chunked(device: str):
+        logits, tensors = leaf(2, 7, 4, 8, seed=2, dtype=torch.float64)(device)
+        joint = lattice.ChunkedJoint(
+            function=lambda start, stop: 1.0 * logits[:, start:stop],
+            shape=(2, 7, 4, 8),
+            tensors=tensors,
+            chunk_frames=3,
+        )
+        return joint, tensors
+
+    for make in (additive, chunked):
+        assert_same_gradients(make, device, 1e-10, [[1, 2, 3], [1, 0, 0]], [7, 5], [3, 1], 4, durations=durations)
+
+
+@on_devices
+def test_an_impossible_item_has_no_gradient(device):
+    logits = torch.zeros(2, 6, 3, 4)
+    logits[0, ..., 1] = float("-inf")
+    common = ([[1, 2], [2, 1]], [6, 5], [2, 1], 0)
+
+    def make(device: str):
+        tensor = logits.to(device).requires_grad_()
+        return tensor, [tensor]
+
+    assert_same_gradients(make, device, 1e-6, *common, on_error="keep")
+    with pytest.raises(lattice.LatticeError, match="item 0: no alignment of 2 tokens to 6 frames"):
+        lattice.loss(logits.to(device), *common, backend="triton")
+
+
 def test_every_kernel_compiles_for_a_gpu():
     """Through ptxas to a Hopper binary; needs no GPU."""
     script = Path(__file__).with_name("compile_kernels.py")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 15
+    assert len(done.stdout.splitlines()) == 19
 
 
 @pytest.mark.gpu
@@ -149,3 +244,9 @@ def test_cuda_tensors_choose_triton_and_hold_at_size():
     found = lattice.transducer(logits, *common)
     expected = lattice.transducer(logits.cpu(), *common)
     np.testing.assert_allclose(found.log_likelihood, expected.log_likelihood, rtol=1e-6)
+    cost = lattice.loss(logits.requires_grad_(), *common, reduction="none")
+    assert cost.is_cuda
+    np.testing.assert_allclose(-cost.detach().cpu(), expected.log_likelihood, rtol=1e-5)
+    (gradient,) = torch.autograd.grad(cost.sum(), logits)
+    assert gradient.is_cuda
+    assert gradient.sum(-1).abs().max().item() < 1e-4

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from earmark.lattice.checks import check_blank, check_integer
 from earmark.lattice.types import LatticeError
 
 Rule = Literal["strict", "open_end"]
@@ -73,10 +74,10 @@ def build_arcs(
     """
     if rule not in ("strict", "open_end"):
         raise LatticeError(f"rule is {rule!r}; use 'strict' or 'open_end'")
-    vocabulary = width - len(durations or ())
-    if vocabulary < 1 or not -vocabulary <= blank < vocabulary:
-        raise LatticeError(f"blank is {blank}, but rows of {width} logits hold {vocabulary} tokens")
-    blank %= vocabulary
+    vocabulary = width - (0 if durations is None else len(durations))
+    if vocabulary < 1:
+        raise LatticeError(f"rows of {width} logits hold {vocabulary} tokens beside {width - vocabulary} durations")
+    blank = check_blank(blank, vocabulary)
     rows: list[tuple[int, int, int, int]]
     if durations is not None:
         if big_blanks:
@@ -98,7 +99,7 @@ def build_arcs(
 
 def _duration_arcs(durations: Sequence[int], blank: int, rule: Rule) -> tuple[list[tuple[int, int, int, int]], int]:
     """Return the arcs of a TDT model; (blank, 0) is left out, or acts as (blank, 1) under `open_end`."""
-    listed = [int(d) for d in durations]
+    listed = [check_integer(d, "a duration") for d in durations]
     if not listed or listed[0] < 0 or any(b <= a for a, b in pairwise(listed)):
         raise LatticeError(f"durations are {listed}; give rising integers from 0, each once")
     if listed == [0]:
@@ -109,11 +110,12 @@ def _duration_arcs(durations: Sequence[int], blank: int, rule: Rule) -> tuple[li
 
 def _blank_arcs(big_blanks: dict[int, int], blank: int, vocabulary: int) -> tuple[list[tuple[int, int, int, int]], int]:
     """Return the arcs of an RNN-T or multi-blank model."""
-    for symbol, duration in big_blanks.items():
+    checked = [(check_integer(s, "a big blank"), check_integer(d, "its duration")) for s, d in big_blanks.items()]
+    for symbol, duration in checked:
         if not 0 <= symbol < vocabulary or symbol == blank or duration < 2:
             raise LatticeError(
                 f"big blank {symbol} lasts {duration} frames; its id must be in 0..{vocabulary - 1}, "
                 f"not the blank {blank}, and its duration at least 2"
             )
-    ordered = [(blank, 1), *sorted(big_blanks.items(), key=lambda item: item[1])]
+    ordered = [(blank, 1), *sorted(checked, key=lambda item: item[1])]
     return [*((s, -1, d, d) for s, d in ordered), (-1, -1, 0, 0)], len(ordered)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from earmark.lattice.arcs import Rule
 from earmark.lattice.checks import OnError
+from earmark.lattice.engine import Backend, use_triton
 from earmark.lattice.joint import AdditiveJoint
 from earmark.lattice.problem import CtcProblem, Problem, TransducerProblem
 from earmark.lattice.sources import ChunkedJoint
@@ -32,6 +34,7 @@ def loss(
     reduction: Reduction = "mean",
     on_error: OnError = "raise",
     threads: int | None = None,
+    backend: Backend = "auto",
 ) -> Tensor:
     """Return -log P(tokens | audio) with gradients; CTC for 3-dimensional logits, else a transducer.
 
@@ -52,6 +55,7 @@ def loss(
         on_error: `raise`, or `keep`: a faulty item costs inf under `none`, does not count under `sum` and `mean`,
             and has no gradient.
         threads: Most threads; None for one per processor.
+        backend: As for `transducer`; with Triton logits and gradient stay on the device.
 
     Returns:
         The cost in nats, float64 for float64 logits, else float32.
@@ -68,6 +72,8 @@ def loss(
     """
     if reduction not in ("none", "sum", "mean"):
         raise LatticeError(f"reduction is {reduction!r}; use 'none', 'sum' or 'mean'")
+    if isinstance(logits_or_joint, np.ndarray):
+        raise LatticeError("loss needs a torch tensor or a joint; for arrays, use ctc or transducer")
     common: dict[str, Any] = {
         "targets": targets,
         "logit_lengths": logit_lengths,
@@ -76,15 +82,16 @@ def loss(
         "on_error": on_error,
         "threads": threads,
     }
+    ctc_problem, transducer_problem = _problems(use_triton(backend, logits_or_joint))
     problem: Problem
     if isinstance(logits_or_joint, AdditiveJoint):
         logits_or_joint = logits_or_joint.chunked()
     if not isinstance(logits_or_joint, ChunkedJoint) and len(logits_or_joint.shape) == 3:
         if durations is not None or big_blanks:
             raise LatticeError("durations and big_blanks belong to 4-dimensional logits; these have 3")
-        problem = CtcProblem(logits_or_joint, **common)
+        problem = ctc_problem(logits_or_joint, **common)
     else:
-        problem = TransducerProblem(
+        problem = transducer_problem(
             logits_or_joint, durations=durations, big_blanks=big_blanks, sigma=sigma, rule=rule, **common
         )
     joint = logits_or_joint if isinstance(logits_or_joint, ChunkedJoint) else None
@@ -94,6 +101,15 @@ def loss(
         return costs
     counted = costs[torch.isfinite(costs)]
     return counted.sum() / (max(len(counted), 1) if reduction == "mean" else 1)
+
+
+def _problems(on_device: bool) -> tuple[type[CtcProblem], type[TransducerProblem]]:
+    """Return the problems solved by Triton kernels, or by the compiled ones."""
+    if not on_device:
+        return CtcProblem, TransducerProblem
+    from earmark.lattice.triton_problem import TritonCtcProblem, TritonTransducerProblem
+
+    return TritonCtcProblem, TritonTransducerProblem
 
 
 class _Cost(torch.autograd.Function):
@@ -114,7 +130,7 @@ class _Cost(torch.autograd.Function):
         weights = outputs[0].detach().double().cpu().tolist()
         joint = ctx.problem.source
         if not isinstance(joint, ChunkedJoint):
-            gradient = torch.empty_like(tensors[0], memory_format=torch.contiguous_format)
+            gradient = _empty_like(tensors[0])
             ctx.problem.clear_padding(gradient)
             ctx.problem.write_gradient(tensors[0].detach(), 0, weights, gradient)
             return None, gradient
@@ -131,3 +147,11 @@ class _Cost(torch.autograd.Function):
                     sums[place] += piece
         given = iter(sums)
         return None, *(next(given) if needed else None for needed in ctx.needs_input_grad[1:])
+
+
+def _empty_like(tensor: Tensor) -> Tensor:
+    """Return contiguous room for a gradient; numpy's asks for huge pages, and so is written at half the cost."""
+    if tensor.device.type != "cpu":
+        return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+    room = torch.from_numpy(np.empty(tensor.numel() * tensor.element_size(), np.uint8))
+    return room.view(tensor.dtype).view(tensor.shape)

@@ -102,6 +102,8 @@ def _band(frames: int, tokens: int, width: int, centre: Any) -> NDArray[np.int64
     line = np.linspace(0, tokens, frames) if centre is None else np.asarray(centre, np.float64)
     if line.shape != (frames,):
         raise LatticeError(f"centre has shape {line.shape}; give one token count per frame, ({frames},)")
+    if not np.isfinite(line).all():
+        raise LatticeError(f"centre holds {line[~np.isfinite(line)][0]}; give finite token counts")
     most = max(tokens + 1 - width, 0)
     lo = np.clip(np.round(line - width / 2), 0, most).astype(np.int64)
     lo[0], lo[-1] = 0, most if frames > 1 else 0

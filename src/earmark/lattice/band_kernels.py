@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.lattice.compiled import jit
-from earmark.lattice.ctc_kernels import backward_row, forward_row, posteriors, viterbi_row, weighted_sum
+from earmark.lattice.ctc_kernels import backward_row, forward_row, posteriors, row_sum, viterbi_row, weighted_sum
 from earmark.lattice.extended import NOTHING, add, log_of, normalise, split, split_row
 from earmark.lattice.rows import summarise
 
@@ -168,7 +168,7 @@ def backward(
             backward_row((1.0, 0), one, zero, skips[at : at + width + 1], after, now)
         posteriors(bm[t], be[t], now_m[0, :width], now_e[0, :width], total, row)
         blanks[t] = row[1:]
-        expected += row[1:].sum() * max(scores[t, 0], -1e300)
+        expected += row_sum(row[1:]) * max(scores[t, 0], -1e300)
         posteriors(am[t], ae[t], now_m[1, :width], now_e[1, :width], total, row)
         tokens[t] = row[1:]
         expected += weighted_sum(row, scores[t])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,7 +22,7 @@ class Batch:
 
     Attributes:
         labels: Token ids of each item, (U_b,).
-        frames: Frames of each item.
+        frames: Frames of each item, 0 to T even where that is its fault.
         errors: What is wrong with an item, or None.
         on_error: `raise` at the first faulty item, or `keep` the message and go on.
     """
@@ -37,6 +39,12 @@ class Batch:
             raise error
         self.errors[item] = str(error)
 
+    def refuse_impossible(self, item: int, rule: str) -> None:
+        """Refuse an item for which the recursions found no path."""
+        tokens, frames = len(self.labels[item]), self.frames[item]
+        message = f"no alignment of {tokens} tokens to {frames} frames has a probability above 0"
+        self.refuse(item, f"{message} (rule {rule}); check logits, lengths and durations")
+
     def good(self) -> list[int]:
         """Return the items without an error."""
         return [b for b, error in enumerate(self.errors) if error is None]
@@ -49,7 +57,10 @@ def integers(values: Any, name: str, dimensions: int) -> NDArray[np.int64]:
         >>> integers([[1, 2]], "targets", 2).shape
         (1, 2)
     """
-    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    try:
+        array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    except ValueError as error:
+        raise LatticeError(f"{name} has rows of different lengths; pad them") from error
     if array.ndim != dimensions or (array.size and array.dtype.kind not in "iu"):
         raise LatticeError(
             f"{name} is {array.ndim}-dimensional {array.dtype}; give integers of {dimensions} dimension(s)"
@@ -92,7 +103,7 @@ def check_batch(
             f"logit_lengths and {len(counts)} of target_lengths; give as many of each"
         )
     room = ids.shape[1] if len(shape) == 3 else min(ids.shape[1], shape[2] - 1)
-    batch = Batch(labels=[], frames=[int(t) for t in frames], errors=[None] * len(ids), on_error=on_error)
+    batch = Batch(labels=[], frames=frames.clip(0, shape[1]).tolist(), errors=[None] * len(ids), on_error=on_error)
     for b, (t, u) in enumerate(zip(frames.tolist(), counts.tolist(), strict=True)):
         batch.labels.append(ids[b, : max(0, min(u, room))].copy())
         message = _length_fault(t, u, shape[1], ids.shape[1], room)
@@ -140,6 +151,26 @@ def check_orders(orders: Any) -> tuple[float, ...]:
     return listed
 
 
+def check_sigma(sigma: float) -> float:
+    """Return sigma; it must be finite."""
+    if not math.isfinite(sigma):
+        raise LatticeError(f"sigma is {sigma}; give a finite number, 0 for evidence")
+    return float(sigma)
+
+
+def check_integer(value: Any, name: str) -> int:
+    """Return an integer as int; numpy's and torch's are integers too.
+
+    Example:
+        >>> check_integer(np.int64(3), "blank")
+        3
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise LatticeError(f"{name} is {value!r}; give an integer") from None
+
+
 def check_blank(blank: int, vocabulary: int) -> int:
     """Return the id of the blank counted from 0.
 
@@ -147,6 +178,7 @@ def check_blank(blank: int, vocabulary: int) -> int:
         >>> check_blank(-1, 5)
         4
     """
+    blank = check_integer(blank, "blank")
     if not -vocabulary <= blank < vocabulary:
         raise LatticeError(f"blank is {blank}, outside the vocabulary of {vocabulary} symbols")
     return blank % vocabulary

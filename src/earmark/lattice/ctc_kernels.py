@@ -20,6 +20,7 @@ from earmark.lattice.extended import NOTHING, add, log_of, normalise, power_of_t
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Table = NDArray[np.int32]
 
 
 @jit({"contract"})
@@ -137,7 +138,7 @@ def backward(
         posteriors(am[t], ae[t], am0, ae0, total, labels)
         token_occupancy[t, : width - 1] = labels[1:]
         expected += weighted_sum(labels, scores[t])
-        expected += blank_occupancy[t, :width].sum() * max(scores[t, 0], -1e300)
+        expected += row_sum(blank_occupancy[t, :width]) * max(scores[t, 0], -1e300)
     return max(log_of(total[0], total[1]) - expected, 0.0)
 
 
@@ -150,8 +151,17 @@ def weighted_sum(weights: Floats, scores: Floats) -> float:
     return total
 
 
+@jit(REDUCTION)
+def row_sum(row: Floats) -> float:
+    """Return the sum of a row over vector lanes."""
+    total = 0.0
+    for i in range(row.shape[0]):
+        total += row[i]
+    return total
+
+
 @jit()
-def viterbi(scores: Floats, skip: Ints, states: NDArray[np.int32]) -> float:
+def viterbi(scores: Floats, skip: Ints, states: Table) -> float:
     """Write the best state per frame and return its log-probability.
 
     Args:
@@ -206,3 +216,26 @@ def viterbi_row(
             best, move = skipped, np.int8(2)
         label1[u] = best + scores[u]
         from_label[u] = move
+
+
+@jit()
+def read_states(
+    states: Table, labels: Ints, blank: int, path: Table, token_frame: Table, token_duration: Table
+) -> None:
+    """Write the steps of a path, and first frame and number of frames of each label.
+
+    Args:
+        states: As `viterbi` wrote them, (T,).
+        labels: Token ids, (U,).
+        blank: Id of the blank.
+        path: Output, (T, 4): frame, tokens out before, symbol, 1.
+        token_frame: Output, (U,).
+        token_duration: Output, (U,); comes as zeros.
+    """
+    for t in range(states.shape[0]):
+        spoken, u = states[t] % 2 == 1, states[t] // 2
+        path[t, 0], path[t, 1], path[t, 2], path[t, 3] = t, u, labels[u] if spoken else blank, 1
+        if spoken:
+            if token_duration[u] == 0:
+                token_frame[u] = t
+            token_duration[u] += 1

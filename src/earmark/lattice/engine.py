@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earmark.lattice.arcs import Arcs, Rule, build_arcs
-from earmark.lattice.checks import Batch, OnError, check_batch, check_blank, check_orders, ctc_frames_needed
+from earmark.lattice.checks import (
+    Batch,
+    OnError,
+    check_batch,
+    check_blank,
+    check_orders,
+    check_sigma,
+    ctc_frames_needed,
+)
 from earmark.lattice.gather import gather_ctc, gather_transducer
 from earmark.lattice.joint import AdditiveJoint
 from earmark.lattice.results import Results
 from earmark.lattice.solve import solve_ctc, solve_transducer
-from earmark.lattice.sources import ChunkedJoint, chunks, shape_of
+from earmark.lattice.sources import ChunkedJoint, as_block, chunks, shape_of
 from earmark.lattice.types import LatticeError, LatticeScores
 
 Floats = NDArray[np.float64]
+Result = TypeVar("Result")
 Backend = Literal["auto", "compiled", "triton"]
 
-BLOCK_VALUES = 1 << 20
-"""Logits per task: 4 MiB of float32, which is also all that half precision widens at a time and thread."""
+BLOCK_VALUES = 1 << 21
+"""Logits per task: 8 MiB of float32, which is also all that half precision widens at a time and thread."""
 
 
 def use_triton(backend: Backend, logits: Any) -> bool:
@@ -35,30 +45,36 @@ def use_triton(backend: Backend, logits: Any) -> bool:
     """
     if backend not in ("auto", "compiled", "triton"):
         raise LatticeError(f"backend is {backend!r}; use 'auto', 'compiled' or 'triton'")
+    tensor = next(iter(getattr(logits, "tensors", ())), logits)
+    if backend == "compiled" or (backend == "auto" and not getattr(tensor, "is_cuda", False)):
+        return False
     there = importlib.util.find_spec("triton") is not None
     if backend == "triton" and not there:
         raise LatticeError("backend 'triton' needs the package triton, which is not installed; use 'compiled'")
-    tensor = next(iter(getattr(logits, "tensors", ())), logits)
-    return backend == "triton" or (backend == "auto" and there and bool(getattr(tensor, "is_cuda", False)))
+    if not there:
+        warnings.warn("triton is not installed: logits on a CUDA device are scored on the CPU", stacklevel=3)
+    return there
 
 
-def run_all(task: Callable[..., None], items: Iterable[tuple[Any, ...]], threads: int | None) -> None:
-    """Run a task on all items, in threads where there is more than one; the first error is raised.
+def run_all(task: Callable[..., Result], items: Iterable[tuple[Any, ...]], threads: int | None) -> list[Result]:
+    """Return the results of a task on all items, run in threads where there is more than one.
 
     Args:
         task: Function of the members of one item; spends its time in compiled code without the lock.
         items: Arguments of each call.
         threads: Most threads; None for one per processor this process may use.
+
+    Raises:
+        LatticeError: The number of threads is not positive; or the error of the first item that has one.
     """
+    if threads is not None and threads < 1:
+        raise LatticeError(f"threads is {threads}; give at least 1, or None for one per processor")
     listed = list(items)
     count = min(threads or processors(), len(listed))
     if count <= 1:
-        for item in listed:
-            task(*item)
-        return
+        return [task(*item) for item in listed]
     with ThreadPoolExecutor(count) as pool:
-        for done in [pool.submit(task, *item) for item in listed]:
-            done.result()
+        return [done.result() for done in [pool.submit(task, *item) for item in listed]]
 
 
 def processors() -> int:
@@ -130,13 +146,14 @@ def ctc(
 
         score_ctc(logits, batch, blank, results)
         return results.finish()
-    scores = gather_ctc_batch(logits, batch, blank, results=results, threads=threads)
 
-    def solve(b: int) -> None:
-        tokens, blanks = results.token_occupancy[b], results.blank_occupancy[b]
-        results.keep(b, solve_ctc(scores[b], batch.labels[b], blank, tokens, blanks))
+    def score(b: int) -> None:
+        scores = gather_ctc_item(logits, batch, b, blank, results)
+        if scores is not None:
+            tokens, blanks = results.token_occupancy[b], results.blank_occupancy[b]
+            results.keep(b, solve_ctc(scores, batch.labels[b], blank, tokens, blanks))
 
-    run_all(solve, ((b,) for b in batch.good()), threads)
+    run_all(score, ((b,) for b in batch.good()), threads)
     return results.finish()
 
 
@@ -150,24 +167,20 @@ def refuse_short(batch: Batch) -> None:
             batch.refuse(b, f"{len(labels)} tokens with {repeats} repeats need {needed} frames, there are {frames}")
 
 
-def gather_ctc_batch(logits: Any, batch: Batch, blank: int, *, results: Results, threads: int | None) -> list[Floats]:
-    """Return the log-probabilities of blank and labels, (T_b, U_b + 1), of every item; refuse NaN."""
-    scores = [np.empty((batch.frames[b], len(batch.labels[b]) + 1)) for b in range(len(batch.frames))]
-    bad = np.full(len(scores), -1, np.int64)
-    orders = np.array(results.orders)
-    for start, stop, block in chunks(logits):
-
-        def gather(b: int, first: int, last: int, block: Any = block) -> None:
-            norms, entropies = results.row_outputs(b, first, last)
-            where = gather_ctc(
-                block(b, first, last), batch.labels[b], blank, orders, scores[b][first:last], norms, entropies
-            )
-            if where >= 0:
-                bad[b] = first + where
-
-        run_all(gather, spans(batch, start, stop, int(logits.shape[2])), threads)
-    for b in np.flatnonzero(bad >= 0):
-        batch.refuse(int(b), f"the logits at frame {bad[b]} hold NaN or +inf, or are all -inf")
+def gather_ctc_item(logits: Any, batch: Batch, item: int, blank: int, results: Results) -> Floats | None:
+    """Return the log-probabilities of blank and labels, (T_b, U_b + 1), of an item; refuse NaN and return None."""
+    labels, frames = batch.labels[item], batch.frames[item]
+    scores, orders = np.empty((frames, len(labels) + 1)), np.array(results.orders)
+    step = max(1, BLOCK_VALUES // int(logits.shape[2]))
+    for first in range(0, frames, step):
+        last = min(first + step, frames)
+        norms, entropies = results.row_outputs(item, first, last)
+        bad = gather_ctc(
+            as_block(logits[item, first:last]), labels, blank, orders, scores[first:last], norms, entropies
+        )
+        if bad >= 0:
+            batch.refuse(item, f"the logits at frame {first + bad} hold NaN or +inf, or are all -inf")
+            return None
     return scores
 
 
@@ -232,6 +245,7 @@ def transducer(
         vocabulary=arcs.vocabulary,
         on_error=on_error,
     )
+    sigma = check_sigma(sigma)
     results = Results(batch, shape, wanted, rule=rule)
     if use_triton(backend, logits_or_joint):
         from earmark.lattice.triton_engine import score_transducer
@@ -260,22 +274,24 @@ def gather_arcs(
     """Return the score of every arc, (T_b, N, U_b + 1), of every item; refuse NaN."""
     count = len(arcs.symbols)
     scores = [np.empty((batch.frames[b], count, len(batch.labels[b]) + 1)) for b in range(len(batch.frames))]
-    bad = np.full(len(scores), -1, np.int64)
+    bad = [-1] * len(scores)
     orders = np.array(results.orders)
     for start, stop, block in chunks(logits):
 
-        def gather(b: int, first: int, last: int, block: Any = block) -> None:
+        def gather(b: int, first: int, last: int, block: Any = block) -> int:
             norms, entropies = results.row_outputs(b, first, last)
             labels, out = batch.labels[b], scores[b][first:last]
-            where = gather_transducer(
+            where: int = gather_transducer(
                 block(b, first, last), labels, arcs.vocabulary, arcs.symbols, arcs.classes, sigma, orders, out,
                 norms, entropies,
             )  # fmt: skip
-            if where >= 0:
-                bad[b] = first * (len(labels) + 1) + where
+            return where if where < 0 else first * (len(labels) + 1) + where
 
-        run_all(gather, spans(batch, start, stop, int(logits.shape[2] * logits.shape[3])), threads)
-    for b in np.flatnonzero(bad >= 0):
-        t, u = divmod(int(bad[b]), len(batch.labels[b]) + 1)
-        batch.refuse(int(b), f"the logits at frame {t} after {u} tokens hold NaN or +inf, or are all -inf")
+        tasks = spans(batch, start, stop, int(logits.shape[2] * logits.shape[3]))
+        for (item, _, _), where in zip(tasks, run_all(gather, tasks, threads), strict=True):
+            bad[item] = where if bad[item] < 0 else bad[item]
+    for item, where in enumerate(bad):
+        if where >= 0:
+            t, u = divmod(where, len(batch.labels[item]) + 1)
+            batch.refuse(item, f"the logits at frame {t} after {u} tokens hold NaN or +inf, or are all -inf")
     return scores

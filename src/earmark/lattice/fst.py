@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.lattice.arcs import Rule, build_arcs
-from earmark.lattice.checks import check_batch, check_blank, ctc_frames_needed
+from earmark.lattice.checks import check_batch, check_blank, check_sigma, ctc_frames_needed, integers
 from earmark.lattice.gather import gather_ctc, gather_transducer
 from earmark.lattice.sources import as_block, shape_of
 from earmark.lattice.types import LatticeError
@@ -74,7 +74,7 @@ def _fsa(arcs: Iterator[Arc], states: int) -> Fsa:
 
 def transcript(shape: tuple[int, ...], targets: Any, blanks: set[int], vocabulary: int) -> NDArray[np.int64]:
     """Return the checked token ids of one item."""
-    given = np.asarray(targets, np.int64)
+    given = integers(targets, "targets", 1)
     batch = check_batch(
         (1, *shape), given[None], [shape[0]], [len(given)], blanks=blanks, vocabulary=vocabulary, on_error="raise"
     )
@@ -180,7 +180,16 @@ def transducer_fsa(
     scores = np.empty((frames, len(kinds.symbols), nodes))
     norms, entropies = np.empty((frames, nodes, 4)), np.empty((frames, nodes, 1))
     bad = gather_transducer(
-        rows, labels, kinds.vocabulary, kinds.symbols, kinds.classes, sigma, np.empty(0), scores, norms, entropies
+        rows,
+        labels,
+        kinds.vocabulary,
+        kinds.symbols,
+        kinds.classes,
+        check_sigma(sigma),
+        np.empty(0),
+        scores,
+        norms,
+        entropies,
     )
     _refuse(bad)
     end = frames * nodes

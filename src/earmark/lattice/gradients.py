@@ -12,6 +12,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from earmark.lattice.compiled import jit
+from earmark.lattice.ctc_kernels import row_sum
 from earmark.lattice.extended import LOG2_E
 from earmark.lattice.rows import LEAST32, LEAST64, LOG2_E32, exp2_32, exp2_64
 
@@ -22,6 +23,9 @@ Ints = NDArray[np.int64]
 @jit({"contract"})
 def _scaled32(x: Any, top: Any, scale: Any, out: Any) -> None:
     narrow_top, narrow_scale = np.float32(top), np.float32(scale)
+    if narrow_scale == 0.0:  # most nodes of a sure model
+        out[:] = 0.0
+        return
     for i in range(x.shape[0]):
         t = (x[i] - narrow_top) * LOG2_E32
         out[i] = exp2_32(max(t, LEAST32)) * narrow_scale
@@ -73,7 +77,7 @@ def grad_ctc(
         scaled_softmax(rows[t], norms[t, 0], weight * np.exp(-norms[t, 1]), out[t])
         for u in range(labels.shape[0]):
             out[t, labels[u]] -= weight * tokens[t, u]
-        out[t, blank] -= weight * blanks[t, : labels.shape[0] + 1].sum()
+        out[t, blank] -= weight * row_sum(blanks[t, : labels.shape[0] + 1])
 
 
 @jit()

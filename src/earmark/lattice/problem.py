@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from earmark.lattice.arcs import Rule, build_arcs
-from earmark.lattice.checks import Batch, OnError, check_batch, check_blank
-from earmark.lattice.engine import gather_arcs, gather_ctc_batch, refuse_short, run_all, spans
+from earmark.lattice.checks import Batch, OnError, check_batch, check_blank, check_sigma
+from earmark.lattice.engine import gather_arcs, gather_ctc_item, refuse_short, run_all, spans
 from earmark.lattice.gradients import grad_ctc, grad_transducer
 from earmark.lattice.results import Results
 from earmark.lattice.solve import ctc_posteriors, transducer_posteriors
@@ -42,6 +42,7 @@ class _Solved:
     """What CTC and transducer problems share."""
 
     _batch: Batch
+    _rule: str
 
     def __init__(self, source: Any, shape: tuple[int, ...], threads: int | None) -> None:
         self.source = source
@@ -55,7 +56,13 @@ class _Solved:
             if gradient.dim() == 4:  # rows past the tokens
                 gradient[b, :frames, len(self._batch.labels[b]) + 1 :] = 0.0
 
-    def _as_tensor(self, log_likelihoods: NDArray[np.float64]) -> Tensor:
+    def _costs_of(self, log_likelihoods: NDArray[np.float64]) -> Tensor:
+        """Return -log P where the logits are, inf for the refused; refuse the items without a possible path."""
+        for item in self._batch.good():
+            if log_likelihoods[item] == -np.inf:
+                self._batch.refuse_impossible(item, self._rule)
+        refused = [error is not None for error in self._batch.errors]
+        log_likelihoods = np.where(refused, -np.inf, log_likelihoods)
         tensors = self.source.tensors if isinstance(self.source, ChunkedJoint) else (self.source,)
         double = any(t.dtype == torch.float64 for t in tensors)
         costs = torch.from_numpy(-log_likelihoods).to(torch.float64 if double else torch.float32)
@@ -87,7 +94,7 @@ class CtcProblem(_Solved):
     ) -> None:
         """Check the batch."""
         super().__init__(logits, shape_of(logits, 3), threads)
-        vocabulary = self._shape[2]
+        self._rule, vocabulary = "ctc", self._shape[2]
         self._blank = check_blank(blank, vocabulary)
         self._batch = check_batch(
             self._shape, targets, logit_lengths, target_lengths,
@@ -99,16 +106,16 @@ class CtcProblem(_Solved):
         """Return -log P of every item, (B,)."""
         batch = self._batch
         self._results = Results(batch, self._shape, (), rule="ctc", keep_norms=True)
-        scores = gather_ctc_batch(self.source, batch, self._blank, results=self._results, threads=self._threads)
-        found = np.full(len(scores), -np.inf)
+        found = np.full(len(batch.labels), -np.inf)
 
         def solve(b: int) -> None:
-            tokens, blanks = self._results.token_occupancy[b], self._results.blank_occupancy[b]
-            found[b], _ = ctc_posteriors(scores[b], batch.labels[b], tokens, blanks)
+            scores = gather_ctc_item(self.source, batch, b, self._blank, self._results)
+            if scores is not None:
+                tokens, blanks = self._results.token_occupancy[b], self._results.blank_occupancy[b]
+                found[b], _ = ctc_posteriors(scores, batch.labels[b], tokens, blanks)
 
         run_all(solve, ((b,) for b in batch.good()), self._threads)
-        self._results.refuse_impossible(found)
-        return self._as_tensor(found)
+        return self._costs_of(found)
 
     def write_gradient(self, logits: Tensor, _start: int, /, weights: Sequence[float], out: Tensor) -> None:
         """Write probability minus occupancy, weighted."""
@@ -147,7 +154,7 @@ class TransducerProblem(_Solved):
         """Check the batch."""
         super().__init__(logits, shape_of(logits, 4), threads)
         self._arcs = build_arcs(self._shape[3], blank, durations, big_blanks, rule)
-        self._sigma, self._rule = sigma, rule
+        self._sigma, self._rule = check_sigma(sigma), rule
         self._batch = check_batch(
             self._shape, targets, logit_lengths, target_lengths,
             blanks=self._arcs.blank_ids(), vocabulary=self._arcs.vocabulary, on_error=on_error,
@@ -166,8 +173,7 @@ class TransducerProblem(_Solved):
             found[b], _ = transducer_posteriors(self._posteriors[b], arcs, self._rule == "open_end")
 
         run_all(solve, ((b,) for b in batch.good()), self._threads)
-        self._results.refuse_impossible(found)
-        return self._as_tensor(found)
+        return self._costs_of(found)
 
     def write_gradient(self, logits: Tensor, start: int, /, weights: Sequence[float], out: Tensor) -> None:
         """Write probability times node posterior minus arc posterior, weighted."""

@@ -46,20 +46,9 @@ class Results:
     def keep(self, item: int, alignment: Alignment) -> None:
         """Keep what the recursions found, or refuse the item where they found no path."""
         if alignment.log_likelihood == -np.inf:
-            self._refuse(item)
+            self._batch.refuse_impossible(item, self._rule)
         else:
             self._alignments[item] = alignment
-
-    def refuse_impossible(self, log_likelihoods: Floats) -> None:
-        """Refuse the items so far good for which the recursions found no path."""
-        for item in self._batch.good():
-            if log_likelihoods[item] == -np.inf:
-                self._refuse(item)
-
-    def _refuse(self, item: int) -> None:
-        tokens, frames = len(self._batch.labels[item]), self._batch.frames[item]
-        message = f"no alignment of {tokens} tokens to {frames} frames has a probability above 0"
-        self._batch.refuse(item, message + f" (rule {self._rule}); check logits, lengths and durations")
 
     def finish(self) -> LatticeScores:
         """Return the scores."""

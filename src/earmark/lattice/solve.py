@@ -80,19 +80,16 @@ def ctc_alignment(states: Table, labels: Ints, blank: int, figures: tuple[float,
     total, entropy, best = figures
     if total == -np.inf:
         return _impossible()
-    spoken = states % 2 == 1
-    before = states // 2
     path = np.empty((len(states), 4), np.int32)
-    path[:, 0], path[:, 1], path[:, 2], path[:, 3] = np.arange(len(states)), before, blank, 1
-    path[spoken, 2] = labels[before[spoken]]
-    first = spoken & (np.diff(states, prepend=np.int32(-1)) != 0)
+    token_frame, token_duration = np.zeros((2, len(labels)), np.int32)
+    ctc_kernels.read_states(states, labels, blank, path, token_frame, token_duration)
     return Alignment(
         log_likelihood=total,
         entropy=entropy,
         viterbi_score=best,
         path=path,
-        token_frame=np.flatnonzero(first).astype(np.int32),
-        token_duration=np.bincount(before[spoken], minlength=len(labels)).astype(np.int32),
+        token_frame=token_frame,
+        token_duration=token_duration,
     )
 
 

@@ -24,7 +24,8 @@ class ChunkedJoint:
     Attributes:
         function: From first frame and frame after the last to logits (B, frames, U + 1, V + D).
         shape: Shape that the whole would have, (B, T, U + 1, V + D).
-        tensors: Tensors to differentiate by in `loss`: encoder and predictor outputs, weights of the joint.
+        tensors: Tensors to differentiate by in `loss`: encoder and predictor outputs, weights of the joint. Their
+            device decides between the compiled and the Triton kernels.
         chunk_frames: Frames per chunk; None for chunks of about 4 MiB.
 
     Example:
@@ -41,6 +42,15 @@ class ChunkedJoint:
     shape: tuple[int, int, int, int]
     tensors: Sequence[Any] = ()
     chunk_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the size of the chunks.
+
+        Raises:
+            LatticeError: It is not positive.
+        """
+        if self.chunk_frames is not None and self.chunk_frames < 1:
+            raise LatticeError(f"chunk_frames is {self.chunk_frames}; give at least 1, or None for about 4 MiB")
 
     def spans(self) -> list[tuple[int, int]]:
         """Return first frame and frame after the last of every chunk."""

@@ -103,7 +103,7 @@ def backward(
     """
     frames, count, width = arcs.shape
     last = width - 1
-    size = steps.max() + 1
+    size = min(steps.max(), frames) + 1
     pm, pe = np.empty((count, width)), np.empty((count, width), np.int64)
     # rows t .. t + size - 1; one more row stands for the end of the audio
     bm, be = np.zeros((size + 1, width)), np.full((size + 1, width), NOTHING)
@@ -159,7 +159,7 @@ def viterbi(arcs: Floats, steps: Ints, blanks: int, open_end: bool, path: NDArra
     """
     frames, count, width = arcs.shape
     last = width - 1
-    size = steps.max() + 1
+    size = min(steps.max(), frames) + 1
     best = np.full((size, width), -np.inf)
     came = np.zeros((frames, width), np.int16)
     best[0, 0] = 0.0

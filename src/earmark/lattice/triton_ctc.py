@@ -104,7 +104,7 @@ def _backward(scores, labels, frames, tokens, alpha, beta, total, expected, T, U
     tl.store(expected + b, mean)
 
 
-def solve(scores: Tensor, labels: Tensor, frames: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+def solve(scores: Tensor, labels: Tensor, frames: Tensor, tokens: Tensor, *, paths: bool = True) -> dict[str, Tensor]:
     """Run all recursions of a batch.
 
     Args:
@@ -112,10 +112,11 @@ def solve(scores: Tensor, labels: Tensor, frames: Tensor, tokens: Tensor) -> dic
         labels: Token ids, (B, U), int32, contiguous.
         frames: Frames per item, (B,), int32.
         tokens: Tokens per item, (B,), int32.
+        paths: Whether best paths are wanted.
 
     Returns:
-        `total`, `entropy`, `best` (B,), `posteriors` (B, T, 2U + 1) of the states, `moves` (B, T, 2U + 1) states
-        each best path came up by, `end` (B,) its last state.
+        `total` and `entropy` (B,), `posteriors` (B, T, 2U + 1) of the states; with `paths` also `best` (B,), `moves`
+        (B, T, 2U + 1) states each best path came up by, `end` (B,) its last state.
     """
     items, T, U1 = scores.shape  # noqa: N806 - as in the kernels
     S = 2 * U1 - 1  # noqa: N806 - as in the kernels
@@ -126,8 +127,10 @@ def solve(scores: Tensor, labels: Tensor, frames: Tensor, tokens: Tensor) -> dic
     total, best, expected = torch.empty((3, items), dtype=torch.float64, device=scores.device)
     block = triton.next_power_of_2(S)
     lattice = (scores, labels, frames, tokens)
-    _forward[(items,)](*lattice, beta, moves, best, end, T, U1, S, BEST=True, BLOCK=block, num_warps=warps(S))
+    if paths:
+        _forward[(items,)](*lattice, beta, moves, best, end, T, U1, S, BEST=True, BLOCK=block, num_warps=warps(S))
     _forward[(items,)](*lattice, alpha, moves, total, end, T, U1, S, BEST=False, BLOCK=block, num_warps=warps(S))
     _backward[(items,)](*lattice, alpha, beta, total, expected, T, U1, S, BLOCK=block, num_warps=warps(S))
     entropy = (total - expected).clamp_min(0.0)
-    return {"total": total, "entropy": entropy, "best": best, "posteriors": alpha, "moves": moves, "end": end}
+    found = {"total": total, "entropy": entropy, "posteriors": alpha}
+    return {**found, "best": best, "moves": moves, "end": end} if paths else found

@@ -1,8 +1,9 @@
-"""The scoring functions on a CUDA device: Triton kernels for the recursions, torch for the few gathered values."""
+"""Batches on a CUDA device: Triton kernels for rows and recursions, torch for the few gathered values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from earmark.lattice.triton_joint import joint_stats
 from earmark.lattice.triton_rows import row_stats
 
 
-def _on_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def on_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return labels (B, U), frames and tokens (B,) on the device; refused items get no frames."""
     counts = [len(labels) for labels in batch.labels]
     labels = torch.zeros((len(counts), max(counts, default=0)), dtype=torch.int64)
@@ -43,32 +44,57 @@ def _refuse_bad_rows(batch: Batch, norms: Tensor) -> None:
         batch.refuse(b, f"the logits at {where} hold NaN or +inf, or are all -inf")
 
 
-def score_ctc(logits: Tensor, batch: Batch, blank: int, results: Results) -> None:
-    """Fill the results of a CTC batch.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """What the kernels say about a batch, on the device.
+
+    Attributes:
+        norms: Maximum and log sum of each row, (B, T, U + 1, 4): of the tokens, then of the durations; for CTC
+            (B, T, 1, 2).
+        entropies: Entropies of each row, (B, T, U + 1, 1 + K); for CTC (B, T, 1, 1 + K).
+        posteriors: Posterior of each arc, (B, T, N, U + 1); for CTC of each state, (B, T, 2U + 1).
+        found: What `triton_ctc.solve` or `triton_transducer.solve` found.
+    """
+
+    norms: Tensor
+    entropies: Tensor
+    posteriors: Tensor
+    found: dict[str, Tensor]
+
+
+def solve_ctc(logits: Tensor, batch: Batch, blank: int, orders: tuple[float, ...], *, paths: bool = True) -> Solved:
+    """Solve a CTC batch.
 
     Args:
         logits: (B, T, V).
-        batch: Labels and lengths.
+        batch: Labels and lengths; items with bad rows are refused.
         blank: Id of the blank.
-        results: Filled in place.
+        orders: Orders of the power sums.
+        paths: Whether best paths are wanted.
     """
     rows = logits.detach().contiguous()[:, :, None]
-    labels, frames, tokens = _on_device(batch, logits.device)
-    lengths = (frames, torch.zeros_like(tokens))
-    norms, entropies = row_stats(rows, *lengths, (0, logits.shape[2]), results.orders)
-    _refuse_bad_rows(batch, norms)
-    results.entropies[...] = entropies[:, :, 0].cpu().numpy()
+    labels, frames, tokens = on_device(batch, logits.device)
+    norms, entropies = row_stats(rows, frames, torch.zeros_like(tokens), (0, logits.shape[2]), orders)
+    _refuse_bad_rows(batch, norms.sum(-1, keepdim=True))
     columns = torch.nn.functional.pad(labels, (1, 0), value=blank)
     picked = rows[:, :, 0].gather(2, columns[:, None].expand(-1, rows.shape[1], -1)).double()
     scores = (picked - norms[:, :, 0, :1] - norms[:, :, 0, 1:]).contiguous()
-    keep = set(batch.good())
-    frames = torch.tensor([t if b in keep else 1 for b, t in enumerate(batch.frames)], dtype=torch.int32)
-    found = triton_ctc.solve(scores, labels.int().contiguous(), frames.to(logits.device), tokens)
-    host = {name: value.cpu().numpy() for name, value in found.items()}
+    _, frames, tokens = on_device(batch, logits.device)
+    lengths = (frames.clamp_min(1), tokens)  # a refused item costs one frame
+    found = triton_ctc.solve(scores, labels.int().contiguous(), *lengths, paths=paths)
+    return Solved(norms=norms, entropies=entropies, posteriors=found.pop("posteriors"), found=found)
+
+
+def score_ctc(logits: Tensor, batch: Batch, blank: int, results: Results) -> None:
+    """Fill the results of a CTC batch; see `solve_ctc`."""
+    solved = solve_ctc(logits, batch, blank, results.orders)
+    results.entropies[...] = solved.entropies[:, :, 0].cpu().numpy()
+    posteriors = solved.posteriors.cpu().numpy()
+    host = {name: value.cpu().numpy() for name, value in solved.found.items()}
     for b in batch.good():
         t, u = batch.frames[b], len(batch.labels[b])
-        results.blank_occupancy[b, :t, : u + 1] = host["posteriors"][b, :t, : 2 * u + 1 : 2]
-        results.token_occupancy[b, :t, :u] = host["posteriors"][b, :t, 1 : 2 * u : 2]
+        results.blank_occupancy[b, :t, : u + 1] = posteriors[b, :t, : 2 * u + 1 : 2]
+        results.token_occupancy[b, :t, :u] = posteriors[b, :t, 1 : 2 * u : 2]
         states = _ctc_states(host["moves"][b], int(host["end"][b]), t)
         results.keep(b, ctc_alignment(states, batch.labels[b], blank, _figures(host, b)))
 
@@ -87,6 +113,44 @@ def _ctc_states(moves: NDArray[np.int8], state: int, frames: int) -> NDArray[np.
     return states
 
 
+def solve_transducer(
+    logits: Tensor | ChunkedJoint | AdditiveJoint,
+    batch: Batch,
+    arcs: Arcs,
+    sigma: float,
+    orders: tuple[float, ...],
+    *,
+    open_end: bool,
+    paths: bool = True,
+) -> Solved:
+    """Solve a transducer batch.
+
+    Args:
+        logits: (B, T, >= U + 1, V + D), a joint whose chunks lie on the device, or one that is fused.
+        batch: Labels and lengths; items with bad rows are refused.
+        arcs: What the arcs are.
+        sigma: Subtracted from every arc.
+        orders: Orders of the power sums.
+        open_end: Whether arcs may pass the end.
+        paths: Whether best paths are wanted.
+    """
+    parts, norms, entropies = [], [], []
+    for start, (rows, row_entropies, picked) in _gathered(logits, batch, arcs, orders):
+        _, frames, tokens = on_device(batch, rows.device)
+        scores, spans = _arc_scores(rows, picked, tokens, arcs)
+        t, u = (torch.arange(n, device=rows.device) for n in rows.shape[1:3])
+        valid = (start + t[:, None] < frames[:, None, None]) & (u <= tokens[:, None])[:, None]
+        norms.append(torch.where(valid[..., None], torch.cat([rows, spans], -1), 0.0))
+        entropies.append(row_entropies)
+        parts.append(scores - sigma)
+    whole = torch.cat(norms, 1)
+    _refuse_bad_rows(batch, whole.sum(-1, keepdim=True))
+    posteriors = torch.cat(parts, 1).contiguous()  # still scores
+    _, frames, tokens = on_device(batch, posteriors.device)
+    found = triton_transducer.solve(posteriors, arcs, frames, tokens, open_end=open_end, paths=paths)
+    return Solved(norms=whole, entropies=torch.cat(entropies, 1), posteriors=posteriors, found=found)
+
+
 def score_transducer(
     logits: Tensor | ChunkedJoint | AdditiveJoint,
     batch: Batch,
@@ -96,34 +160,12 @@ def score_transducer(
     results: Results,
     open_end: bool,
 ) -> None:
-    """Fill the results of a transducer batch.
-
-    Args:
-        logits: (B, T, >= U + 1, V + D), a joint whose chunks lie on the device, or one that is fused.
-        batch: Labels and lengths.
-        arcs: What the arcs are.
-        sigma: Subtracted from every arc.
-        results: Filled in place.
-        open_end: Whether arcs may pass the end.
-    """
-    nodes = results.blank_occupancy.shape[2]
-    parts, norms = [], []
-    for start, stop, gathered, labels in _gathered(logits, batch, arcs, results):
-        _, frames, tokens = _on_device(batch, labels.device)
-        rows, entropies, picked = (x[:, :, :nodes] for x in gathered)
-        results.entropies[:, start:stop] = entropies.cpu().numpy()
-        scores, spans = _arc_scores(rows, picked, tokens, arcs)
-        t, u = torch.arange(start, stop, device=labels.device), torch.arange(nodes, device=labels.device)
-        valid = (t[None, :, None] < frames[:, None, None]) & (u <= tokens[:, None])[:, None]
-        norms.append(torch.where(valid, rows.sum(-1) + spans, 0.0)[..., None])
-        parts.append(scores - sigma)
-    _refuse_bad_rows(batch, torch.cat(norms, 1))
-    whole = torch.cat(parts, 1).contiguous()
-    _, frames, tokens = _on_device(batch, whole.device)
-    found = triton_transducer.solve(whole, arcs, frames, tokens, open_end)
-    host = {name: value.cpu().numpy() for name, value in found.items()}
-    host["blanks"] = whole[:, :, : arcs.blanks].sum(2).cpu().numpy()
-    host["labels"] = whole[:, :, arcs.blanks :, : nodes - 1].sum(2).cpu().numpy()
+    """Fill the results of a transducer batch; see `solve_transducer`."""
+    solved = solve_transducer(logits, batch, arcs, sigma, results.orders, open_end=open_end)
+    results.entropies[...] = solved.entropies.cpu().numpy()
+    host = {name: value.cpu().numpy() for name, value in solved.found.items()}
+    host["blanks"] = solved.posteriors[:, :, : arcs.blanks].sum(2).cpu().numpy()
+    host["labels"] = solved.posteriors[:, :, arcs.blanks :, :-1].sum(2).cpu().numpy()
     for b in batch.good():
         _keep_transducer(results, b, batch, arcs, host)
 
@@ -148,43 +190,47 @@ def _picks(arcs: Arcs) -> list[int]:
 
 
 def _gathered(
-    logits: Tensor | ChunkedJoint | AdditiveJoint, batch: Batch, arcs: Arcs, results: Results
-) -> Iterator[tuple[int, int, tuple[Tensor, Tensor, Tensor], Tensor]]:
-    """Yield first frame, frame after the last, (normalisers, entropies, picked logits) and labels of each chunk."""
+    logits: Tensor | ChunkedJoint | AdditiveJoint, batch: Batch, arcs: Arcs, orders: tuple[float, ...]
+) -> Iterator[tuple[int, tuple[Tensor, Tensor, Tensor]]]:
+    """Yield first frame and (normalisers, entropies, picked logits) of the nodes of each chunk."""
     picks = _picks(arcs)
+    nodes = 1 + max(len(labels) for labels in batch.labels)
     if isinstance(logits, AdditiveJoint) and logits.weight.dtype == torch.float64:
         logits = logits.chunked()  # tensor cores have no such type
     if isinstance(logits, AdditiveJoint):
-        labels, *lengths = _on_device(batch, logits.weight.device)
-        room = logits.shape[2] - 1 - labels.shape[1]
-        padded = torch.nn.functional.pad(labels, (0, room))
-        found = joint_stats(logits, padded, (lengths[0], lengths[1]), picks, arcs.vocabulary, orders=results.orders)
-        yield 0, logits.shape[1], found, labels
+        labels, *lengths = on_device(batch, logits.weight.device)
+        padded = torch.nn.functional.pad(labels, (0, logits.shape[2] - nodes))
+        found = joint_stats(logits, padded, (lengths[0], lengths[1]), picks, arcs.vocabulary, orders=orders)
+        yield 0, (found[0][:, :, :nodes], found[1][:, :, :nodes], found[2][:, :, :nodes])
         return
     joint = logits if isinstance(logits, ChunkedJoint) else None
     for start, stop in joint.spans() if joint else [(0, int(logits.shape[1]))]:
         with torch.no_grad():
             part = joint.compute(start, stop) if joint else logits
-        part = part.detach()[:, :, : results.blank_occupancy.shape[2]].contiguous()  # type: ignore[union-attr]
-        labels, frames, tokens = _on_device(batch, part.device)
-        rows = row_stats(part, (frames - start).clamp_min(0), tokens, (0, arcs.vocabulary), results.orders)
+        part = part.detach()[:, :, :nodes].contiguous()  # type: ignore[union-attr]
+        labels, frames, tokens = on_device(batch, part.device)
+        norms, entropies = row_stats(part, (frames - start).clamp_min(0), tokens, (0, arcs.vocabulary), orders)
         columns = torch.tensor(picks, device=part.device).expand(*part.shape[::2][:2], -1)
         following = torch.nn.functional.pad(labels, (0, 1))[..., None]
         columns = torch.where(columns < 0, following, columns)[:, None].expand(-1, part.shape[1], -1, -1)
-        yield start, stop, (*rows, part.gather(3, columns)), labels
+        yield start, (norms, entropies, part.gather(3, columns))
 
 
 def _arc_scores(norms: Tensor, picked: Tensor, tokens: Tensor, arcs: Arcs) -> tuple[Tensor, Tensor]:
-    """Return the scores of all arcs, (B, T, N, U + 1), and the normaliser of the durations, 0 without them."""
+    """Return the scores of all arcs, (B, T, N, U + 1), and the normalisers of the durations, 0 without them."""
     count = len(_picks(arcs)) - (arcs.width - arcs.vocabulary)
     log_probs = picked[..., :count].double() - norms.sum(-1, keepdim=True)
     last = torch.arange(picked.shape[2], device=picked.device) >= tokens[:, None]
     label = log_probs[..., -1].masked_fill(last[:, None], float("-inf"))
     spans = picked[..., count:].double()
-    normaliser = spans.logsumexp(-1) if spans.shape[-1] else torch.zeros_like(label)
+    span_norms = torch.zeros_like(norms)
+    if spans.shape[-1]:
+        top = spans.amax(-1, keepdim=True)
+        span_norms = torch.cat([top, (spans - top).exp().sum(-1, keepdim=True).log()], -1)
+        spans = spans - span_norms.sum(-1, keepdim=True)
     place = {symbol: i for i, symbol in enumerate(_picks(arcs)[: count - 1])}
     columns = []
     for symbol, kind in zip(arcs.symbols.tolist(), arcs.classes.tolist(), strict=True):
         score = label if symbol < 0 else log_probs[..., place[symbol]]
-        columns.append(score if kind < 0 else score + spans[..., kind] - normaliser)
-    return torch.stack(columns, 2), normaliser
+        columns.append(score if kind < 0 else score + spans[..., kind])
+    return torch.stack(columns, 2), span_norms

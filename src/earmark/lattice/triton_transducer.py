@@ -149,7 +149,9 @@ def warps(width: int) -> int:
     return int(min(max(triton.next_power_of_2(width) // 64, 1), 16))
 
 
-def solve(arcs: Tensor, kinds: Arcs, frames: Tensor, tokens: Tensor, open_end: bool) -> dict[str, Tensor]:
+def solve(
+    arcs: Tensor, kinds: Arcs, frames: Tensor, tokens: Tensor, *, open_end: bool, paths: bool = True
+) -> dict[str, Tensor]:
     """Run all recursions of a batch.
 
     Args:
@@ -158,10 +160,11 @@ def solve(arcs: Tensor, kinds: Arcs, frames: Tensor, tokens: Tensor, open_end: b
         frames: Frames per item, (B,), int32.
         tokens: Tokens per item, (B,), int32.
         open_end: Whether arcs may pass the end.
+        paths: Whether best paths are wanted.
 
     Returns:
-        `total` and `entropy` (B,), `best` (B,), `came` (B, T, U + 1) arc into each node of the best paths,
-        `end` (B, 2) frame and arc of the last step of the best path.
+        `total` and `entropy` (B,); with `paths` also `best` (B,), `came` (B, T, U + 1) arc into each node of the best
+        paths, `end` (B, 2) frame and arc of the last step of the best path.
     """
     items, T, N, U1 = arcs.shape  # noqa: N806 - as in the kernels
     device = arcs.device
@@ -171,14 +174,16 @@ def solve(arcs: Tensor, kinds: Arcs, frames: Tensor, tokens: Tensor, open_end: b
     came = torch.zeros((items, T, U1), dtype=torch.int16, device=device)
     end = torch.full((items, 2), -1, dtype=torch.int32, device=device)
     total, best, expected = torch.empty((3, items), dtype=torch.float64, device=device)
-    reach = triton.next_power_of_2(int(kinds.steps.max()))
+    reach = triton.next_power_of_2(min(int(kinds.steps.max()), T))
     sizes: dict[str, Any] = {
         "BLANKS": kinds.blanks, "N": N, "OPEN": open_end, "BLOCK": triton.next_power_of_2(U1),
         "num_warps": warps(U1),
     }  # fmt: skip
     lattice = (arcs, steps, frames, tokens, alpha)
-    _forward[(items,)](*lattice, came, best, end, T, U1, BEST=True, REACH=reach, **sizes)
+    if paths:
+        _forward[(items,)](*lattice, came, best, end, T, U1, BEST=True, REACH=reach, **sizes)
     _forward[(items,)](*lattice, came, total, end, T, U1, BEST=False, REACH=reach, **sizes)
     _backward[(items,)](*lattice, beta, total, expected, T, U1, **sizes)
     entropy = (total - expected).clamp_min(0.0)
-    return {"total": total, "entropy": entropy, "best": best, "came": came, "end": end}
+    found = {"total": total, "entropy": entropy}
+    return {**found, "best": best, "came": came, "end": end} if paths else found
