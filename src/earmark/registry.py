@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -80,6 +81,17 @@ class Registry:
     def inspect_all(self) -> list[Plugin]:
         """Load every plugin and return them with their state; a broken one takes nothing else down."""
         return [self.inspect(name) for name in self.names()]
+
+    @contextmanager
+    def standing_in(self, name: str, value: Any) -> Iterator[None]:
+        """Put `value` behind a name while the block runs: for tests of a plugin that nobody registered yet."""
+        points, loaded = dict(self._points), dict(self._loaded)
+        self._points[name] = {}
+        self._loaded[name] = Plugin(name=name, kind=self.kind, origins=("a test",), value=value)
+        try:
+            yield
+        finally:
+            self._points, self._loaded = points, loaded
 
     def _load(self, name: str, points: dict[str, EntryPoint]) -> Plugin:
         origins = tuple(sorted(points))

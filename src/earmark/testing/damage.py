@@ -1,4 +1,4 @@
-"""Tools for tests of families and models, ours and third parties': damaged records without end."""
+"""Damaged records without end: what an adversary, or a bad disk, makes of honest evidence."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ def mutated_evidence(evidence: Evidence, seed: int) -> Iterator[bytes]:
     while True:
         record = msgspec.msgpack.decode(original)
         if rng.random() < 0.6:
-            segment = rng.choice(record["segments"])
-            segment["trace"] = _damage_trace(segment["trace"], rng)
+            _damage_segment(record, rng)
         else:
             record = damage(record, rng)
         data = _encode(record) or original
@@ -46,6 +45,14 @@ def mutated_evidence(evidence: Evidence, seed: int) -> Iterator[bytes]:
             data = flip(data, rng)
         if data != original:
             yield data
+
+
+def _damage_segment(record: Any, rng: random.Random) -> None:
+    """Damage one trace in place; compact records and their segments are lists that end with what is wanted."""
+    segments = record["segments"] if isinstance(record, dict) else record[-1]
+    segment = rng.choice(segments)
+    key: Any = "trace" if isinstance(segment, dict) else -1
+    segment[key] = _damage_trace(segment[key], rng)
 
 
 def _encode(record: Any) -> bytes | None:
@@ -56,7 +63,33 @@ def _encode(record: Any) -> bytes | None:
 
 
 def _damage_trace(trace: bytes, rng: random.Random) -> bytes:
-    return _encode(damage(msgspec.msgpack.decode(trace), rng)) or trace
+    try:
+        opened = msgspec.msgpack.decode(trace)
+    except msgspec.MsgspecError:  # a family may write its traces in another format
+        return flip(trace, rng)
+    return _encode(damage(opened, rng)) or trace
+
+
+def mutated_traces(trace: bytes, seed: int) -> Iterator[bytes]:
+    """Yield damaged forms of one trace without end; none equals the original.
+
+    Args:
+        trace: The trace of an honest segment; opened if it is MessagePack, else damaged as raw bytes.
+        seed: Seed of the damage.
+
+    Yields:
+        Damaged traces.
+
+    Example:
+        >>> stream = mutated_traces(msgspec.msgpack.encode({"k": 8}), 1)
+        >>> next(stream) != msgspec.msgpack.encode({"k": 8})
+        True
+    """
+    rng = random.Random(seed)  # noqa: S311 - damage, not secrets
+    while True:
+        damaged = _damage_trace(trace, rng) if rng.random() < 0.8 else flip(trace, rng)
+        if damaged != trace:
+            yield damaged
 
 
 def damage(value: Any, rng: random.Random) -> Any:
