@@ -1,8 +1,8 @@
 """Fuzzing of evidence: damaged records through parsing and rules, survivors through the whole verification.
 
-Run `python benchmarks/fuzz.py [--records 1000000] [--survivors 10000] [--seed 0] [--json FILE]`. It fails if anything
-raises, if a record takes longer than a second, or if a survivor passes that must not: with the original receipt none
-may, without it none whose ids, text, digests or segments changed.
+Run `python benchmarks/fuzz.py [--records 1000000] [--survivors 10000] [--level sketch] [--seed 0] [--json FILE]`. It
+fails if anything raises, if a record takes longer than a second, or if a survivor passes that must not: with the
+original receipt none may, without it none whose ids, text, digests or segments changed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from rich.progress import track
 import earmark
 from earmark import Case, Clip
 from earmark.protocols import Model
-from earmark.records import codec
-from earmark.records.evidence import Evidence
+from earmark.records.evidence import Compact, Evidence, load_evidence
 from earmark.rules import check_rules
 from earmark.testing import mutated_evidence
 
 SLOWEST_S = 1.0
+POLICY = earmark.Policy(accept_compact=True)
 
 
 def fuzz_rules(
@@ -43,7 +43,7 @@ def fuzz_rules(
     stream = islice(mutated_evidence(evidence, seed), records)
     for data in track(stream, description="rules", total=records, console=Console(stderr=True), transient=True):
         start = time.perf_counter()
-        findings = check_rules(Case(evidence=data, audio=clip.audio, request=clip.request), model)
+        findings = check_rules(Case(evidence=data, audio=clip.audio, request=clip.request), model, POLICY)
         slowest = max(slowest, time.perf_counter() - start)
         codes.update({finding.code for finding in findings})
         survived += not findings
@@ -67,21 +67,23 @@ def fuzz_verdicts(clip: Clip, evidence: Evidence, model: Model, survivors: list[
     wrong = []
     for kind, given in (("with receipt", receipt), ("without", None)):
         cases = [Case(evidence=d, audio=clip.audio, request=clip.request, receipt=given) for d in survivors]
-        verdicts = earmark.verify_many(cases, model, profile="provisional", batch_size=16)
+        verdicts = earmark.verify_many(cases, model, profile="provisional", policy=POLICY, batch_size=16)
         total = len(survivors)
         shown = track(verdicts, description=kind, total=total, console=Console(stderr=True), transient=True)
         for data, verdict in zip(survivors, shown, strict=True):
             outcomes[kind][verdict.outcome] += 1
-            record = codec.decode(data, Evidence)
-            if verdict.passed and record != evidence and (given is not None or _changed(record, evidence)):
+            record, sent = load_evidence(data), evidence.compact() if evidence.level == "compact" else evidence
+            if verdict.passed and record != sent and (given is not None or _changed(record, sent)):
                 wrong.append(data.hex())
     return {**{kind: dict(counts) for kind, counts in outcomes.items()}, "wrong": wrong}
 
 
-def _changed(record: Evidence, original: Evidence) -> bool:
-    """Tell whether ids, text, digests or segments differ."""
+def _changed(record: Evidence | Compact, original: Evidence | Compact) -> bool:
+    """Tell whether ids, text, digests or segments differ; a compact record holds ids and digests alone."""
 
-    def facts(e: Evidence) -> Any:
+    def facts(e: Evidence | Compact) -> Any:
+        if isinstance(e, Compact):
+            return e.request_digest, e.weights, e.features, [piece.ids for piece in e.segments]
         pieces = [(s.start, s.end, s.text, s.ids) for s in e.segments]
         return e.text, e.request_digest, e.claim.weights, pieces
 
@@ -93,13 +95,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--survivors", type=int, default=10_000)
+    parser.add_argument("--level", choices=("scores", "sketch", "compact"), default="sketch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     model = earmark.load("embedded:whisper-nano")
     audio = earmark.load_audio(Path(str(files("earmark.data"))) / "clips" / "00.flac")
     clip = Clip(audio=audio, request=earmark.request(audio, language="en", nonce="00" * 16))
-    evidence = earmark.record(model, clip.request, audio, level="sketch")
+    evidence = earmark.record(model, clip.request, audio, level=arguments.level)
     sizes = {"records": arguments.records, "keep": arguments.survivors}
     figures, survivors = fuzz_rules(clip, evidence, model, seed=arguments.seed, **sizes)
     figures["verdicts"] = fuzz_verdicts(clip, evidence, model, survivors)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from earmark.fingerprint.margins import TIE_NATS, margin_mismatches
+from earmark.fingerprint.margins import TIE_NATS, argmax_margins
 from earmark.fingerprint.sequence import Replay
 from earmark.records.evidence import Precision
 from earmark.records.request import Decoding
-from earmark.records.verdict import Finding, broken, note, unclear
+from earmark.records.verdict import Finding, unclear
+from earmark.verifiers._autoregressive_decode import noisy
 from earmark.verifiers._autoregressive_trace import Written
+from earmark.verifiers._common_choice import Rerun, margin_findings, rerun_findings
 
-
-@dataclass(frozen=True, slots=True)
-class Rerun:
-    """What the reference writes itself: its tokens, and their mean log-probability, the objective of a beam."""
-
-    ids: tuple[int, ...]
-    score: float
+if TYPE_CHECKING:
+    import torch
 
 
 def choice_findings(
@@ -32,37 +29,27 @@ def choice_findings(
 ) -> tuple[Finding, ...]:
     """Say whether the tokens are those that the rule of decoding chooses."""
     tie = TIE_NATS[precision]
-    again = () if reruns is None else _rerun_findings(traces, replays, reruns, tie)
+    again: tuple[Finding, ...] = ()
+    if reruns is not None:
+        scores = [float(replay.scores.chosen.mean()) for replay in replays]
+        again = rerun_findings([trace.emitted for trace in traces], scores, reruns, tie)
     if decoding.strategy != "beam":
-        return (*_margin_findings(replays, tie, precision), *again)
+        margins = np.concatenate([replay.margins for replay in replays])
+        return (*margin_findings(margins, tie, precision), *again)
     if reruns is None:
         return (unclear("decoding.unchecked", "verifier", "beam search", "a re-run of the beam search"),)
     return again
 
 
-def _margin_findings(replays: Sequence[Replay], tie: float, precision: Precision) -> tuple[Finding, ...]:
-    margins = np.concatenate([replay.margins for replay in replays])
-    count = margin_mismatches(margins, tie)
-    if count:
-        at = int(np.argmax(~(margins <= tie)))
-        found = f"{count} tokens below the best, the first (number {at}) by {margins[at]:.3g} nats"
-        return (broken("margin.exceeded", found, f"margins of at most {tie:g} nats at {precision}"),)
-    ties = int(np.sum(margins > 0))
-    return (note("margin.near_tie", f"{ties} tokens that lost a near-tie", "none, or a few"),) if ties else ()
+def choice_margins(
+    ruled: torch.Tensor, emitted: Sequence[int], decoding: Decoding, places: Sequence[tuple[int, int]]
+) -> torch.Tensor:
+    """Return margins in nats of the untempered logits; the noise of sampling is replayed."""
+    import torch
 
-
-def _rerun_findings(
-    traces: Sequence[Written], replays: Sequence[Replay], reruns: Sequence[Rerun], tie: float
-) -> tuple[Finding, ...]:
-    """Compare the provider's tokens with the reference's own; a different choice of equal worth is a tie."""
-    worse = []
-    for number, (trace, replay, rerun) in enumerate(zip(traces, replays, reruns, strict=True)):
-        if trace.emitted != rerun.ids:
-            worse.append((rerun.score - float(replay.scores.chosen.mean()), number))
-    if not worse:
-        return (note("rerun.equal", "the same tokens as the reference's own", "the same tokens"),)
-    gap, number = max(worse)
-    found = f"{len(worse)} segments with other tokens; segment {number} is {gap:.3g} nats per token less likely"
-    if gap > tie:
-        return (broken("rerun.worse", found, f"the reference's own choice, or one within {tie:g} nats"),)
-    return (note("rerun.tie", found, f"the reference's own choice, or one within {tie:g} nats"),)
+    sampled = decoding.strategy == "sample"
+    scores = noisy(ruled, decoding, places) if sampled else ruled.double()
+    ids = torch.as_tensor(emitted, device=scores.device)
+    best = scores.max(dim=-1).values.cpu().numpy()
+    own = scores.gather(1, ids[:, None])[:, 0].cpu().numpy()
+    return torch.as_tensor(argmax_margins(best, own) * (decoding.temperature if sampled else 1.0))

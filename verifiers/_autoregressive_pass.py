@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.protocols import AutoregressiveModel
+from earmark.verifiers._common_batches import columns, score
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,41 @@ class Forced:
     chunks: Iterator[torch.Tensor]
     start: torch.Tensor | None
     states: torch.Tensor
+
+    @property
+    def start_logprobs(self) -> NDArray[np.float64] | None:
+        """Log-probabilities at the start token, (vocab,)."""
+        return None if self.start is None else log_probabilities(self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was said while one piece was written, or forced.
+
+    Attributes:
+        columns: Listed ids and their log-probabilities (positions, k), the emitted tokens' own, and the entropies
+            (positions,).
+        start: Log-probabilities at the start token, (vocab,), or None where the model has none.
+        states: Last hidden states, one row per emitted token, or None where they were not kept.
+    """
+
+    columns: Sequence[NDArray[np.float64]]
+    start: NDArray[np.float64] | None
+    states: torch.Tensor | None
+
+
+def said(forced: Forced, ids: Sequence[int], k: int) -> Said:
+    """Return what was said in a forced pass over `ids`."""
+    parts = [score(chunk, ids[at : at + len(chunk)], k) for at, chunk in numbered(forced.chunks)]
+    return Said(columns(parts), forced.start_logprobs, forced.states)
+
+
+def log_probabilities(logits: torch.Tensor) -> NDArray[np.float64]:
+    """Return the log-softmax over the last axis as a float64 array."""
+    import torch
+
+    result: NDArray[np.float64] = torch.log_softmax(logits, dim=-1).cpu().double().numpy()
+    return result
 
 
 def forced_pass(
@@ -55,21 +91,3 @@ def numbered(chunks: Iterator[torch.Tensor]) -> Iterator[tuple[int, torch.Tensor
     for chunk in chunks:
         yield at, chunk
         at += len(chunk)
-
-
-def score(logits: torch.Tensor, emitted: Sequence[int], k: int) -> tuple[torch.Tensor, ...]:
-    """Return ids and log-probabilities of the k best, that of the emitted token, and the entropy of each row."""
-    import torch
-
-    logprobs = torch.log_softmax(logits, dim=-1)
-    top = logprobs.topk(k, dim=-1)
-    ids = torch.as_tensor(emitted, device=logits.device)
-    entropy = -(logprobs.exp() * logprobs).sum(dim=-1)
-    return top.indices, top.values, logprobs.gather(1, ids[:, None])[:, 0], entropy
-
-
-def columns(parts: Sequence[tuple[torch.Tensor, ...]]) -> list[NDArray[np.float64]]:
-    """Join the chunks of each quantity."""
-    import torch
-
-    return [torch.cat(column).cpu().double().numpy() for column in zip(*parts, strict=True)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.fingerprint.sketch import VALUES, choose_probes, fold
+from earmark.fingerprint.sketch import VALUES, choose_probes, fold_all
 from earmark.protocols import AutoregressiveModel, SegmentInput
 from earmark.taps import Place, Taps
 
@@ -30,23 +30,30 @@ def _sizes(model: AutoregressiveModel, item: SegmentInput) -> dict[str, int]:
     return {"layers": len(model.encoder_layers()), "positions": model.encoder_positions(len(item.samples))}
 
 
-def sketch_of(
-    model: AutoregressiveModel, item: SegmentInput, row: int, states: torch.Tensor, taps: Taps
-) -> NDArray[np.float64]:
-    """Return the sketch of one piece, (probes, values), or (0, values) where nothing was probed.
+def sketches_of(
+    model: AutoregressiveModel, batch: Sequence[SegmentInput], states: Sequence[torch.Tensor | None], taps: Taps
+) -> list[NDArray[np.float64]]:
+    """Return the sketch of each piece, (probes, values), or (0, values) where nothing was probed.
 
     Args:
         model: The model that ran.
-        item: The piece.
-        row: Its row in the batch.
-        states: Last hidden states of the decoder, one row per emitted token, (tokens, width).
+        batch: The pieces.
+        states: Last hidden states of the decoder of each, one row per emitted token, (tokens, width), or None.
         taps: The encoder states that were kept.
     """
     if not taps.states:
-        return np.empty((0, VALUES))
-    nonce, segment = item.request.nonce, item.index
-    probes = choose_probes(nonce, segment, **_sizes(model, item), tokens=len(states))
-    rows = [
-        states[p.position].float().cpu() if p.layer is None else taps.states[p.layer, row, p.position] for p in probes
-    ]
-    return np.stack([fold(state.numpy(), nonce, segment, i) for i, state in enumerate(rows)])
+        return [np.empty((0, VALUES))] * len(batch)
+    found, keys = [], []
+    for row, (item, own) in enumerate(zip(batch, states, strict=True)):
+        if own is None:
+            raise ValueError("a sketch needs the decoder's states")
+        nonce, segment = item.request.nonce, item.index
+        for i, probe in enumerate(choose_probes(nonce, segment, **_sizes(model, item), tokens=len(own))):
+            if probe.layer is None:
+                state = own[probe.position].float().cpu()
+            else:
+                state = taps.states[probe.layer, row, probe.position]
+            found.append(state.numpy())
+            keys.append((nonce, segment, i))
+    folded = fold_all(found, keys)
+    return list(folded.reshape(len(batch), -1, VALUES))

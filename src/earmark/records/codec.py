@@ -69,7 +69,7 @@ def decode(data: bytes, kind: type[R]) -> R:
     """Decode one record from JSON or MessagePack.
 
     Args:
-        data: The whole record; JSON if it starts with `{` (after white space), else MessagePack.
+        data: The whole record; JSON if it starts with `{` or `[` (after white space), else MessagePack.
         kind: The type to read.
 
     Returns:
@@ -84,11 +84,22 @@ def decode(data: bytes, kind: type[R]) -> R:
         raise RecordError(message, code="record.too_large")
     if not data.strip():
         raise RecordError(f"{label} is empty; expected JSON or MessagePack")
-    reader = msgspec.json.decode if data.lstrip()[:1] == b"{" else msgspec.msgpack.decode
+    reader = msgspec.json.decode if data.lstrip()[:1] in (b"{", b"[") else msgspec.msgpack.decode
     try:
         return reader(data, type=kind)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError, ValueError) as error:
         raise _explain(error, data, kind, reader) from error
+
+
+def is_array(data: bytes) -> bool:
+    """Tell whether a record is written as an array, as compact evidence is, and not as a map.
+
+    Example:
+        >>> is_array(b"[1]"), is_array(msgspec.msgpack.encode([1])), is_array(b"{}")
+        (True, True, False)
+    """
+    first = data.lstrip()[:1]
+    return first == b"[" or b"\x90" <= first <= b"\x9f" or first in (b"\xdc", b"\xdd")
 
 
 def _explain(error: Exception, data: bytes, kind: type[Any], reader: Callable[..., Any]) -> RecordError:

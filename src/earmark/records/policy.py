@@ -13,8 +13,9 @@ from earmark.records import codec
 from earmark.records.codec import Digest, Record
 from earmark.records.evidence import Level, Precision
 
-LEVELS: tuple[Level, ...] = ("text", "compact", "scores", "sketch")
-"""Levels of evidence from the least to the most."""
+LEVELS: tuple[Level, ...] = ("text", "listed", "scores", "sketch")
+"""Levels of evidence from the least to the most (`listed` is what an API shows); `compact` stands beside them, as it
+shows less of the scores and more of the hidden states than `scores`."""
 
 
 class Policy(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,7 +24,8 @@ class Policy(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         weights: Accepted digests of weights; empty means the reference's own alone.
         precisions: Accepted precisions; empty means the reference's own alone.
-        least_level: The least level of evidence.
+        least_level: The least level of evidence that is not compact.
+        accept_compact: Whether compact evidence is accepted.
         least_k: The least number of candidates per position.
         require_receipt: Whether evidence without a receipt is INCONCLUSIVE.
         accept_prompts: Whether a prompt may come from the evidence when the verifier holds no request.
@@ -35,12 +37,13 @@ class Policy(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
         5
     """
 
-    FORMAT: ClassVar[str] = "earmark.policy/1"
+    FORMAT: ClassVar[str] = "earmark.policy/2"
 
-    format: Literal["earmark.policy/1"] = "earmark.policy/1"
+    format: Literal["earmark.policy/2"] = "earmark.policy/2"
     weights: tuple[Digest, ...] = ()
     precisions: tuple[Precision, ...] = ()
-    least_level: Level = "scores"
+    least_level: Literal["text", "listed", "scores", "sketch"] = "scores"
+    accept_compact: bool = False
     least_k: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 5
     require_receipt: bool = False
     accept_prompts: bool = False
@@ -51,12 +54,15 @@ class Policy(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
 STRICT = Policy(require_receipt=True, least_k=8, max_censored_share=0.0, min_positions=4)
 """For auditing strangers: a receipt with every transcript, full lists, nothing left out."""
 
+LISTED = Policy(least_level="listed")
+"""For providers of an API, who give no evidence of ours: their own lists do (`earmark.interop`)."""
+
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
-    """Read a policy: `strict`, or a file as TOML (by its suffix), JSON or MessagePack.
+    """Read a policy: `strict`, `listed`, or a file as TOML (by its suffix), JSON or MessagePack.
 
     Args:
-        path: The file, or the word `strict`.
+        path: The file, or the word `strict` or `listed`.
 
     Returns:
         The policy, checked as strictly as every record.
@@ -69,8 +75,9 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         >>> load_policy("strict").require_receipt
         True
     """
-    if os.fspath(path) == "strict":
-        return STRICT
+    named = {"strict": STRICT, "listed": LISTED}.get(os.fspath(path))
+    if named is not None:
+        return named
     data = codec.read_bytes(path)
     if not os.fspath(path).endswith(".toml"):
         return codec.decode(data, Policy)

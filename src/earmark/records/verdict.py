@@ -119,12 +119,25 @@ class Verdict:
         """Whether the outcome is PASS."""
         return self.outcome == "PASS"
 
+    @property
+    def fault(self) -> Fault | None:
+        """Whose fault it is that the outcome is no PASS; None for a PASS.
+
+        One reason of the provider's is enough to count against the provider, so that settings which keep a question
+        open shelter nobody.
+        """
+        if self.passed:
+            return None
+        faults = {finding.fault for finding in self.findings if finding.severity != "note"}
+        return "provider" if "provider" in faults else "input" if faults == {"input"} else "verifier"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as plain dictionaries, lists, strings and numbers."""
         fingerprint = self.fingerprint
         return {
             "outcome": self.outcome,
             "proves": self.proves,
+            "fault": self.fault,
             "profile": self.profile,
             "p_value": self.p_value,
             "e_value": self.e_value,

@@ -1,0 +1,103 @@
+"""What `earmark verify` works on: opened evidence, and drawn receipts that nobody opened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from earmark.cli import files
+from earmark.cli.files import Named
+from earmark.errors import AudioError, EarmarkError, RecordError, UsageError
+from earmark.records.evidence import load_evidence
+from earmark.records.receipt import Receipt
+from earmark.rules import Case
+
+
+def cases_of(
+    evidence: Sequence[str], audio: Path | None, request: Path | None, receipt: Path | None, drawn: Path | None
+) -> tuple[list[Named], list[Case]]:
+    """Return names and cases of opened evidence; with `drawn` of every receipt in it, opened or not.
+
+    Raises:
+        UsageError: A file or folder is missing.
+        RecordError: The list of drawn receipts is damaged.
+    """
+    if drawn is None:
+        found = files.find_evidence([Path(place) for place in evidence])
+        return found, [_case(item, audio, request, receipt, alone=len(found) == 1) for item in found]
+    if receipt is not None:
+        raise UsageError("--drawn holds the receipts; leave out --receipt")
+    found = [item for place in evidence for item in _opened(Path(place))]
+    pairs = [_opening(receipt, name, found) for receipt, name in drawn_receipts(drawn)]
+    cases = [
+        Case(evidence=None, audio="", receipt=own)
+        if item is None
+        else replace(_case(item, audio, request, None, alone=len(pairs) == 1), receipt=own)
+        for own, _, item in pairs
+    ]
+    return [item or Named(Path(name), name) for _, name, item in pairs], cases
+
+
+def _case(item: Named, audio: Path | None, request: Path | None, receipt: Path | None, *, alone: bool) -> Case:
+    return Case(
+        evidence=item.path,
+        audio=files.audio_of(item, audio, alone),
+        request=files.record_of(item, request, "request", alone),
+        receipt=files.record_of(item, receipt, "receipt", alone),
+    )
+
+
+def _opened(place: Path) -> list[Named]:
+    """Return the evidence in a place; a folder without any holds no opening, which is for the verdict to say."""
+    if place.is_dir() and not any(place.rglob("*.evidence.*")):
+        return []
+    return files.find_evidence([place])
+
+
+def drawn_receipts(path: Path) -> list[tuple[Receipt, str]]:
+    """Read what `earmark draw` printed, plain or with --json: each receipt and its name.
+
+    Raises:
+        UsageError: There is no such file, or it is empty.
+        RecordError: A line holds no receipt.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read; give what `earmark draw` printed") from error
+    receipts = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                receipts.append(_drawn(line))
+            except (RecordError, ValueError, KeyError, TypeError) as error:
+                raise RecordError(f"{path} line {number}: expected a line that `earmark draw` printed") from error
+    if not receipts:
+        raise UsageError(f"{path} names no receipts; give what `earmark draw` printed")
+    return receipts
+
+
+def _drawn(line: str) -> tuple[Receipt, str]:
+    if line.lstrip().startswith("{"):
+        row = json.loads(line)
+        return Receipt.from_token(str(row["token"])), str(row["receipt"])
+    token, _, name = line.strip().partition(" ")
+    return Receipt.from_token(token), name.strip() or token
+
+
+def _opening(receipt: Receipt, name: str, found: Sequence[Named]) -> tuple[Receipt, str, Named | None]:
+    """Return a drawn receipt, its name and what was opened for it: the evidence of that name, else of that digest."""
+    stem = next((name.removesuffix(end) for end in (".receipt.json", ".receipt.msgpack") if name.endswith(end)), None)
+    same_name = [item for item in found if item.name == stem]
+    if same_name:
+        return receipt, name, same_name[0]
+    return receipt, name, next((item for item in found if _digest(item.path) == receipt.commitment), None)
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return load_evidence(path).digest()
+    except (EarmarkError, AudioError):
+        return None
