@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,14 +13,12 @@ from numpy.typing import NDArray
 from earmark.checkpoint import read_config, weights_digest
 from earmark.errors import ModelError, UsageError
 from earmark.features import describe
+from earmark.models import _transformers as shared
 from earmark.protocols import ModelInfo
-from earmark.records.evidence import Precision
 from earmark.records.request import Request
 
 if TYPE_CHECKING:
     import torch
-
-PRECISIONS: dict[str, Precision] = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 class WhisperLoader:
@@ -41,20 +36,13 @@ class WhisperLoader:
         self, folder: Path, *, name: str, device: str, dtype: str, arithmetic: str, attention: str
     ) -> WhisperModel:
         """Load network, processor and generation settings."""
-        import torch
         import transformers
 
         digest = weights_digest(folder)
-        try:
-            with _quietly():
-                module = transformers.WhisperForConditionalGeneration.from_pretrained(
-                    folder, dtype=torch.float32, attn_implementation=attention, local_files_only=True
-                )
+        with shared.opening(folder, "Whisper"):
+            module = shared.read_network(transformers.WhisperForConditionalGeneration, folder, attention=attention)
             extractor = transformers.WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
             tokenizer = transformers.WhisperTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"{folder} cannot be loaded as Whisper: {reason}") from error
         start = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
         if start != module.generation_config.decoder_start_token_id:
             expected = module.generation_config.decoder_start_token_id
@@ -62,42 +50,27 @@ class WhisperLoader:
                 f"{folder}: the tokenizer gives {start} for <|startoftranscript|>, the network expects {expected}; "
                 "tokenizer files are missing or of another model"
             )
-        rounded = module.to(getattr(torch, dtype)).to(device=device, dtype=getattr(torch, arithmetic)).eval()
-        info = ModelInfo(
+        info = shared.describe_model(
             name=name,
+            weights=digest,
             family=self.family,
             architecture=self.name,
-            weights=digest,
-            precision=PRECISIONS[dtype],
-            arithmetic=PRECISIONS[arithmetic],
             features=describe(extractor),
             vocab_size=int(module.config.vocab_size),
             window_samples=int(extractor.n_samples),
-            engine=f"transformers {transformers.__version__}",
             device=device,
+            dtype=dtype,
+            arithmetic=arithmetic,
             attention=attention,
         )
+        rounded = shared.rounded(module, device=device, dtype=dtype, arithmetic=arithmetic)
         settings = rounded.generation_config
         # the plain search must not add the checkpoint's rules to ours, which stand in `settings`
         rounded.generation_config = transformers.GenerationConfig()
         return WhisperModel(info, rounded, extractor, tokenizer, settings)
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep the library's own progress bars off stderr, and put them back."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-class WhisperModel:
+class WhisperModel(shared.TransformersModel):
     """One Whisper checkpoint behind the interface of the autoregressive family.
 
     Args:
@@ -110,9 +83,10 @@ class WhisperModel:
 
     def __init__(self, info: ModelInfo, module: Any, extractor: Any, tokenizer: Any, settings: Any) -> None:
         """Read the special tokens from the generation settings and the tokenizer."""
-        self.info, self.module = info, module
+        super().__init__(info, module)
         self.extractor, self.tokenizer, self.settings = extractor, tokenizer, settings
         self.end_id = int(tokenizer.eos_token_id)
+        self.stop_ids = frozenset({self.end_id})
         codes = getattr(settings, "lang_to_id", None) or {}
         self.languages: Mapping[str, int] = {code.strip("<|>"): int(i) for code, i in codes.items()}
         self._tasks: dict[str, int] = dict(getattr(settings, "task_to_id", None) or {})
@@ -136,17 +110,20 @@ class WhisperModel:
     def _first_special(self) -> int:
         return min(self.end_id, self._start)
 
+    def tokenise(self, text: str) -> tuple[int, ...]:
+        """Return the ids of plain text behind the space with which transcripts begin."""
+        ids = self.tokenizer(" " + text.strip(), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return tuple(int(i) for i in ids)
+
     def word_index(self, ids: Sequence[int]) -> list[int]:
-        """Return the word of each id: a piece that starts with a space opens a word."""
-        index, word = [], -1
-        for i, token in zip(ids, self.tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
-            if i >= self._first_special:
-                index.append(-1)
-                continue
-            if word < 0 or re.match("[Ġ ]", token or ""):
-                word += 1
-            index.append(word)
-        return index
+        """Return the word of each id."""
+        pieces = self.tokenizer.convert_ids_to_tokens(list(ids))
+        return shared.word_index(pieces, [i < self._first_special for i in ids])
+
+    @cached_property
+    def token_bytes(self) -> tuple[bytes, ...]:
+        """The bytes that each id stands for."""
+        return shared.byte_level_tokens(self.tokenizer, self.info.vocab_size)
 
     def prompt_ids(self, request: Request, language: str | None) -> tuple[int, ...]:
         """Return [previous text] start, language, task, no-timestamps, as the model's own decoding builds them."""
@@ -195,8 +172,7 @@ class WhisperModel:
         """Return encoder states (batch, positions, width); every piece is padded to the window."""
         import torch
 
-        waveforms = [piece.astype(np.float32) / np.float32(32768) for piece in samples]
-        features = self.extractor(waveforms, sampling_rate=16_000, return_tensors="pt").input_features
+        features = self.extractor(shared.waveforms(samples), sampling_rate=16_000, return_tensors="pt").input_features
         features = features.to(self.module.device, self.module.dtype)
         return torch.as_tensor(self.module.model.encoder(features).last_hidden_state)
 
@@ -211,32 +187,18 @@ class WhisperModel:
         processor: Any,
     ) -> list[list[int]]:
         """Decode with the library's own search; the rules come in through `processor`."""
-        import torch
-        from transformers import GenerationConfig, GenerationMixin
         from transformers.modeling_outputs import BaseModelOutput
 
-        begin = torch.as_tensor(prompts, device=self.module.device)
-        config = GenerationConfig(
-            max_length=begin.shape[1] + max_new_tokens,
-            num_beams=beams,
-            do_sample=False,
-            eos_token_id=self.end_id,
-            pad_token_id=self.end_id,
-            bos_token_id=self._start,
-            decoder_start_token_id=self._start,
-        )
-        states = encoded[list(rows)]
         # Whisper's own `generate` adds its rules by itself; the plain search takes ours, the same as in the replay
-        output = GenerationMixin.generate(
+        return shared.search(
             self.module,
-            encoder_outputs=BaseModelOutput(last_hidden_state=states),
-            attention_mask=torch.ones(states.shape[:2], dtype=torch.long, device=states.device),
-            decoder_input_ids=begin,
-            decoder_attention_mask=torch.ones_like(begin),
-            generation_config=config,
-            logits_processor=[processor],
+            BaseModelOutput(last_hidden_state=encoded[list(rows)]),
+            prompts,
+            self.stop_ids,
+            max_new_tokens=max_new_tokens,
+            beams=beams,
+            processor=processor,
         )
-        return [_until(ids, self.end_id) for ids in output[:, begin.shape[1] :].tolist()]
 
     def forced_states(self, encoded: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """Return decoder states (batch, length, width) with the decoder forced to `ids`."""
@@ -284,25 +246,3 @@ class WhisperModel:
         if len(logits) > 1:  # behind the first token the rules no longer depend on the position
             parts.append(rules(prefix[:, : first + 1], logits[1:]))
         return torch.cat(parts)
-
-    # copies
-
-    def in_float32(self) -> WhisperModel:
-        """Return the replaying model; the rounded weights are copied once where arithmetic is of 16 bits."""
-        return self if self.info.arithmetic == "fp32" else self._replaying
-
-    @cached_property
-    def _replaying(self) -> WhisperModel:
-        module = copy.deepcopy(self.module).float()
-        return self.with_module(module, arithmetic="fp32")
-
-    def with_module(self, module: torch.nn.Module, *, arithmetic: Precision | None = None) -> WhisperModel:
-        """Return the same checkpoint around another network of the same shape."""
-        import dataclasses
-
-        info = dataclasses.replace(self.info, arithmetic=arithmetic or self.info.arithmetic)
-        return WhisperModel(info, module, self.extractor, self.tokenizer, self.settings)
-
-
-def _until(ids: list[int], end: int) -> list[int]:
-    return ids[: ids.index(end) + 1] if end in ids else ids

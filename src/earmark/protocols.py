@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from earmark.features import FeatureParameters
 from earmark.fingerprint.types import Fingerprint, Statistic
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+
+    from earmark.lattice import AdditiveJoint, ChunkedJoint
 
     Samples = NDArray[np.int16]
 
@@ -87,6 +89,29 @@ class SegmentOutput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """What an API reports of one piece: tokens, and a few candidates of each with their log-probabilities.
+
+    A family that can read it has a method `reported(model, item, report) -> SegmentOutput`, which writes a trace of
+    the level `listed`.
+
+    Attributes:
+        ids: Emitted ids, with or without the end token.
+        logprobs: Log-probability of each in nats; NaN where the API gave none.
+        top: Candidates of each position, (id, log-probability); NaN where the API gave none.
+        k: Candidates that it listed at every position, also those that are left out here because none can tell which
+            tokens they are.
+        ended: Whether the transcript ended by itself.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    top: tuple[tuple[tuple[int, float], ...], ...]
+    k: int
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """The outcome of comparing the evidence of one clip with its replay.
 
@@ -99,6 +124,31 @@ class Comparison:
     fingerprint: Fingerprint
     findings: tuple[Finding, ...]
     positions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextScores:
+    """What a reference says of a text that it is forced to, beside its own transcript of the same piece.
+
+    Attributes:
+        own_text: The reference's own transcript.
+        likelihood: Log-probability of the text given the audio in nats, its end included.
+        own_likelihood: The same of the reference's own transcript.
+        positions: Number of the text's tokens, the end token included where the family has one.
+        margins: Margin of each token below what the rule of decoding would have chosen, in nats; empty where no
+            such rule holds token by token.
+        stop_margin: Nats by which the reference would rather go on than end behind the text; NaN where unknown.
+        mean_logprobs: Mean log-probability per token, as the model says it and after its own rules: what interfaces
+            report as an average.
+    """
+
+    own_text: str
+    likelihood: float
+    own_likelihood: float
+    positions: int
+    margins: tuple[float, ...]
+    stop_margin: float
+    mean_logprobs: tuple[float, ...]
 
 
 class Model(Protocol):
@@ -148,6 +198,8 @@ class Family(Protocol):
     name: ClassVar[str]
     summary: ClassVar[str]
     statistics: ClassVar[tuple[Statistic, ...]]
+    levels: ClassVar[tuple[Level, ...]]
+    """Levels of evidence that it records and reads."""
 
     def record(
         self,
@@ -180,6 +232,9 @@ class Family(Protocol):
         Raises:
             TraceError: The trace is not well formed or breaks a rule; its `code` becomes the finding.
         """
+
+    def listed(self, trace: Any) -> int:
+        """Return the candidates per position in a trace that was read; of a compact one, those behind it."""
 
     def replay(
         self,
@@ -224,13 +279,60 @@ class Family(Protocol):
         """Return bounds of statistics beyond which the provisional profile says FAIL."""
 
 
+@runtime_checkable
+class TextFamily(Protocol):
+    """What a family offers besides if it can judge plain text."""
+
+    def text_scores(
+        self,
+        model: Any,
+        inputs: Sequence[SegmentInput],
+        texts: Sequence[str],
+        *,
+        batch_size: int,
+        advance: Advance,
+    ) -> list[TextScores]:
+        """Force each text through `model` and transcribe each piece as well."""
+
+
+@runtime_checkable
+class ConfidenceFamily(Protocol):
+    """What a family offers besides if its traces hold a confidence for every word."""
+
+    def confidences(self, trace: Any, replay: Any, model: Any) -> NDArray[np.float64]:
+        """Return each word's confidence, the provider's and the reference's, (2, words).
+
+        Raises:
+            UsageError: The trace is of a level that holds none.
+        """
+
+
+@runtime_checkable
+class AttributableFamily(Protocol):
+    """A family whose evidence can be compared number by number with that of alternatives."""
+
+    def coordinates(self, trace: Any, replay: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return what provider and reference say at the same places, same shape; NaN where the provider is silent."""
+
+
 class AutoregressiveModel(Model, Protocol):
     """What the autoregressive family asks of a model; states and logits are torch tensors on the model's device."""
 
     end_id: int
+    """The token that usually ends a transcript; also fills up rows that are too short."""
+    stop_ids: frozenset[int]
+    """All tokens that end a transcript, `end_id` among them."""
+    token_bytes: Sequence[bytes]
+    """The bytes that each id stands for; special tokens as their names, ids without a token as nothing."""
     languages: Mapping[str, int]
     """Language code to token id; empty where the model has no language tokens."""
     no_speech_id: int | None
+
+    def tokenise(self, text: str) -> tuple[int, ...]:
+        """Return the ids of plain text, as the model would write it at the beginning of a transcript.
+
+        Special tokens in the text are taken as plain letters.
+        """
 
     def prompt_ids(self, request: Request, language: str | None) -> tuple[int, ...]:
         """Return the ids that precede the transcript.
@@ -269,6 +371,12 @@ class AutoregressiveModel(Model, Protocol):
     def forced_states(self, encoded: Any, ids: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states (batch, length, width) with the decoder forced to `ids` (batch, length)."""
 
+    def head(self) -> torch.nn.Module:
+        """Return the module that maps last hidden states to logits; recording looks at its calls in `generate`.
+
+        Its first call must show all positions of the prompt where the model has a start position.
+        """
+
     def project(self, states: torch.Tensor) -> torch.Tensor:
         """Return logits (positions, vocab) of hidden states (positions, width)."""
 
@@ -282,3 +390,86 @@ class AutoregressiveModel(Model, Protocol):
 
     def word_index(self, ids: Sequence[int]) -> list[int]:
         """Return for each id the index of its word, -1 for special tokens."""
+
+
+Strategy = Literal["ar", "nar", "sar"]
+"""How a transducer uses its prediction network: at every token, not at all, or in a second pass (HAINAN)."""
+
+
+class Step(NamedTuple):
+    """One decision of a transducer's decoder, blanks included.
+
+    Attributes:
+        frame: Encoder frame it was made at.
+        token: Symbol that was chosen.
+        duration: Frames the decoder moved on: of RNN-T 1 for the blank and 0 for a token, of TDT the chosen duration;
+            1 where the decoder forces itself on: at a blank of duration 0, at the last of `max_symbols` tokens.
+    """
+
+    frame: int
+    token: int
+    duration: int
+
+
+class FrameModel(Model, Protocol):
+    """What the frame-synchronous families (ctc, transducer) ask of a model; tensors are on the model's device.
+
+    A model whose numbers depend on padding says so by a further attribute, `alone = True`: it gets one piece at a time.
+    """
+
+    blank_id: int
+
+    def encoder_layers(self) -> Sequence[torch.nn.Module]:
+        """Return the encoder's layers; each gives (batch, positions, width), or a tuple that begins with that.
+
+        A model without separate layers may pass its encoder's output through one `torch.nn.Identity`.
+        """
+
+    def encoder_positions(self, samples: int) -> int:
+        """Return how many encoder frames a piece of that many samples gives, padding left out."""
+
+    def encode(self, samples: Sequence[Samples]) -> Any:
+        """Return the encoded batch; what it is, only the model knows."""
+
+    def lengths(self, encoded: Any) -> list[int]:
+        """Return the frames of each row without padding; equal to `encoder_positions` of its samples."""
+
+    def word_index(self, ids: Sequence[int]) -> list[int]:
+        """Return for each id of a transcript the index of its word, -1 for tokens outside words."""
+
+
+class CtcModel(FrameModel, Protocol):
+    """What the ctc family asks of a model; decoding is argmax, repeats joined, blanks dropped."""
+
+    def logits(self, encoded: Any) -> torch.Tensor:
+        """Return raw logits (batch, frames, vocab)."""
+
+
+class TransducerModel(FrameModel, Protocol):
+    """What the transducer family asks of a model: RNN-T, multi-blank, TDT, HAINAN."""
+
+    durations: tuple[int, ...]
+    """Durations of the duration logits, rising; () without them."""
+    big_blanks: Mapping[int, int]
+    """Duration of each big blank by symbol id; {} without them."""
+    max_symbols: int
+    """Most tokens that greedy decoding writes at one frame before it moves on by one; 0 where it has no such limit."""
+    strategy: Strategy
+
+    def frames(self, encoded: Any, row: int) -> torch.Tensor:
+        """Return the encoder states of one row ready for the joint, (frames, width_e), padding left out."""
+
+    def predict(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Return the prediction network's states along each transcript, (batch, tokens + 1, width_p).
+
+        State u follows u tokens, state 0 the start; transcripts of one batch may differ in length.
+        """
+
+    def joint(self, frames: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """Return raw logits (nodes, vocab [+ durations]) of pairs (nodes, width_e), (nodes, width_p)."""
+
+    def lattice_joint(self, frames: torch.Tensor, states: torch.Tensor) -> AdditiveJoint | ChunkedJoint:
+        """Return the joint over all pairs of (batch, frames, width_e), (batch, tokens + 1, width_p)."""
+
+    def greedy(self, encoded: Any) -> list[list[Step]]:
+        """Return the model's own greedy decoding of each row: every step, blanks included."""

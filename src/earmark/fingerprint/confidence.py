@@ -73,3 +73,31 @@ def confidence_distance(provider: Floats, reference: Floats, words: Sequence[int
     """
     a, b = word_confidence(provider, words), word_confidence(reference, words)
     return float(np.mean(np.abs(a - b))) if len(a) else float("nan")
+
+
+TAIL_QUANTILES = (0.05, 0.1, 0.25)
+"""Quantiles of word confidences that describe their lower tail."""
+
+
+def profile_shifts(provider: Floats, reference: Floats) -> tuple[float, float, float]:
+    """Return how far two confidence profiles differ in mean, in variance and in the lower tail.
+
+    Args:
+        provider: Confidence of each word, (n,).
+        reference: The same from the replay, (m,).
+
+    Returns:
+        |difference| of the means, of the variances, and the largest of the quantiles 5, 10 and 25 %; NaN without words.
+
+    Example:
+        >>> [round(x, 3) for x in profile_shifts(np.array([0.5, 1.0]), np.array([1.0, 1.0]))]
+        [0.25, 0.062, 0.475]
+    """
+    if not len(provider) or not len(reference):
+        return float("nan"), float("nan"), float("nan")
+    tails = np.abs(np.quantile(provider, TAIL_QUANTILES) - np.quantile(reference, TAIL_QUANTILES))
+    return (
+        float(abs(np.mean(provider) - np.mean(reference))),
+        float(abs(np.var(provider) - np.var(reference))),
+        float(tails.max()),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from earmark.fingerprint.confidence import confidence_distance, wasserstein, word_confidence
 from earmark.fingerprint.distances import loglik_distance, logprob_l1, prob_l1, rank_distance, topk_distance
 from earmark.fingerprint.entropy import entropy_correlation_distance, entropy_l1, entropy_rmse
+from earmark.fingerprint.gonka import current_distance
 from earmark.fingerprint.margins import margin_mismatches
 from earmark.fingerprint.sketch import sketch_distances
 from earmark.fingerprint.types import Statistic
@@ -35,23 +37,21 @@ STATISTICS = (
     Statistic("language_distance", "nats", "mean absolute difference of the languages' log-probabilities"),
     Statistic("language_margin", "nats", "margin of the detected language below the best"),
     Statistic("no_speech_distance", "1", "difference of the no-speech probability"),
+    Statistic("gonka_distance", "1", "1 - Gonka's similarity of the best five, its current rule; decides nothing"),
     Statistic("sketch_distance", "1", "relative distance of the probed hidden states, mean over probes"),
     Statistic("sketch_distance_max", "1", "relative distance of the probed hidden states, largest probe"),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
-    """What a model said while writing, or forced to, one segment; one row per emitted token.
+class Listed:
+    """What a model of any family said at each position of one segment.
 
     Attributes:
         ids: Most probable tokens in falling order, (positions, k).
         logprobs: Their log-probabilities in nats, (positions, k); NaN where censored.
         chosen: Log-probability of the emitted token, (positions,).
         entropy: Entropy of the whole distribution in nats, (positions,).
-        ended: Whether the last emitted token is the end token.
-        language: Log-probability of each language token, (languages,); empty where the model has none.
-        no_speech: Probability of the no-speech token, NaN where the model has none.
         sketch: Folded hidden states at the places that the nonce selects, (probes, values); (0, values) without.
     """
 
@@ -59,10 +59,41 @@ class Scores:
     logprobs: Floats
     chosen: Floats
     entropy: Floats
+    sketch: Floats
+
+
+class Forced(Protocol):
+    """What a reference said when it was forced to the same output.
+
+    Attributes:
+        scores: Its own scores.
+        at_listed: Its log-probabilities of the tokens that the provider listed, (positions, k).
+        margins: Margins of the emitted tokens in nats, (positions,).
+    """
+
+    @property
+    def scores(self) -> Listed: ...  # noqa: D102
+
+    @property
+    def at_listed(self) -> Floats: ...  # noqa: D102
+
+    @property
+    def margins(self) -> Floats: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores(Listed):
+    """What a model said while writing, or forced to, one segment; one position per emitted token.
+
+    Attributes:
+        ended: Whether the last emitted token is the end token.
+        language: Log-probability of each language token, (languages,); empty where the model has none.
+        no_speech: Probability of the no-speech token, NaN where the model has none.
+    """
+
     ended: bool
     language: Floats
     no_speech: float
-    sketch: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,17 +135,41 @@ def sequence_statistics(pairs: Pairs, words: Sequence[Sequence[int]], tie_nats: 
         >>> values["logprob_l1"], values["stop_distance"], values["no_speech_distance"]
         (0.0, 0.0, 0.0)
     """
-    return {**_over_positions(pairs, words, tie_nats), **_over_segments(pairs), **_over_probes(pairs)}
+    return {
+        **position_statistics(pairs, words, tie_nats),
+        **_over_segments(pairs),
+        **probe_statistics(pairs),
+        "gonka_distance": _gonka(pairs),
+    }
 
 
-def _over_probes(pairs: Pairs) -> dict[str, float]:
+def _gonka(pairs: Pairs) -> float:
+    return current_distance(
+        np.concatenate([t.ids for t, _ in pairs]),
+        np.concatenate([t.logprobs for t, _ in pairs]),
+        np.concatenate([r.scores.ids for _, r in pairs]),
+        np.concatenate([r.scores.logprobs for _, r in pairs]),
+    )
+
+
+def probe_statistics(pairs: Sequence[tuple[Listed, Forced]]) -> dict[str, float]:
+    """Return the statistics of the sketch; NaN without one."""
     provider = np.concatenate([t.sketch for t, _ in pairs])
     reference = np.concatenate([r.scores.sketch for _, r in pairs])
     distances = sketch_distances(provider, reference) if len(provider) else np.array([np.nan])
     return {"sketch_distance": float(distances.mean()), "sketch_distance_max": float(distances.max())}
 
 
-def _over_positions(pairs: Pairs, words: Sequence[Sequence[int]], tie_nats: float) -> dict[str, float]:
+def position_statistics(
+    pairs: Sequence[tuple[Listed, Forced]], words: Sequence[Sequence[int]], tie_nats: float
+) -> dict[str, float]:
+    """Return the statistics that every family has: of listed tokens, margins, entropies and word confidences.
+
+    Args:
+        pairs: Scores and replay of each segment.
+        words: Word of each position, per segment; -1 for positions outside words.
+        tie_nats: Largest margin that honest arithmetic can flip.
+    """
     listed = np.concatenate([t.ids for t, _ in pairs])
     best = np.concatenate([r.scores.ids for _, r in pairs])
     lists = (
@@ -129,7 +184,7 @@ def _over_positions(pairs: Pairs, words: Sequence[Sequence[int]], tie_nats: floa
     curve = np.concatenate([t.entropy for t, _ in pairs])
     own = np.concatenate([r.scores.entropy for _, r in pairs])
     margins = np.concatenate([r.margins for _, r in pairs])
-    index = _join_words(words)
+    index = join_words(words)
     l1 = logprob_l1(*lists)
     return {
         "logprob_l1": float(l1.mean()),
@@ -148,7 +203,13 @@ def _over_positions(pairs: Pairs, words: Sequence[Sequence[int]], tie_nats: floa
     }
 
 
-def _join_words(words: Sequence[Sequence[int]]) -> list[int]:
+def join_words(words: Sequence[Sequence[int]]) -> list[int]:
+    """Number the words of all segments on.
+
+    Example:
+        >>> join_words([[0, -1, 1], [0, 0]])
+        [0, -1, 1, 2, 2]
+    """
     joined: list[int] = []
     count = 0
     for index in words:

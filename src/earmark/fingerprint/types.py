@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-FINGERPRINT_VERSION = 1
+FINGERPRINT_VERSION = 2
 """Rises when a statistic is added, removed, renamed or computed in another way."""
 
 
@@ -63,6 +64,6 @@ class Fingerprint(Mapping[str, float]):
         return len(self.names)
 
     def headline(self, count: int = 3) -> str:
-        """Return the first `count` statistics in one line."""
-        pairs = zip(self.names[:count], self.values_[:count], strict=True)
+        """Return the first `count` statistics that apply in one line."""
+        pairs = [(name, value) for name, value in self.items() if not math.isnan(value)][:count]
         return ", ".join(f"{name} {value:.3g}" for name, value in pairs)
