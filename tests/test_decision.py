@@ -78,12 +78,14 @@ class TestScore:
     """One number per clip."""
 
     def test_scale_of_the_development_split(self) -> None:
-        """The median scores 0, the 99 % quantile 1, whatever the unit."""
+        """The median scores 0, the 99 % quantile at most 1, the largest at most 1.5, whatever the unit."""
         rng = np.random.default_rng(1)
         x = np.stack([lognormal(rng, 4001), 1e-6 * lognormal(rng, 4001)], axis=1)
         each = fit_scale(["a", "b"], x).channel_scores(x)
         assert np.allclose(np.median(each, axis=0), 0, atol=1e-9)
-        assert np.allclose(np.quantile(each, 0.99, axis=0), 1, atol=1e-6)
+        q99 = np.quantile(each, 0.99, axis=0)
+        assert np.all((q99 > 0.5) & (q99 <= 1 + 1e-9))
+        assert np.all(each.max(axis=0) <= 1.5 + 1e-9)
 
     def test_never_saturates(self) -> None:
         """A channel far outside goes on growing."""

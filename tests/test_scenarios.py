@@ -97,6 +97,7 @@ def test_without_end_drops_speech_and_not_silence():
         ("drop_audio", {}),
         ("drop_windows", {"every": 4}),
         ("speed_up", {}),
+        ("telephone_band", {}),
         ("other_request", {"language": "de"}),
         ("other_request", {"prompt": "something else"}),
     ],

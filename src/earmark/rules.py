@@ -14,11 +14,11 @@ from earmark.loading import family_of
 from earmark.protocols import Comparison, Model
 from earmark.recording import AudioLike, Clip, boundaries, load_audio, segment_inputs
 from earmark.records import codec
-from earmark.records.evidence import Evidence, join_texts
+from earmark.records.evidence import Compact, Evidence, Level, join_texts, load_evidence
 from earmark.records.policy import LEVELS, Policy
 from earmark.records.receipt import Receipt
 from earmark.records.request import Request
-from earmark.records.verdict import Finding, Proves, broken, decide, note, unclear
+from earmark.records.verdict import Fault, Finding, Proves, broken, decide, note, unclear
 
 Path = str | os.PathLike[str]
 
@@ -28,13 +28,13 @@ class Case:
     """One clip to verify; each record may be given as object, bytes or file.
 
     Attributes:
-        evidence: What the provider opened.
+        evidence: What the provider opened, or None where it opened nothing for a drawn receipt.
         audio: The clip.
         request: The customer's own request, or None.
         receipt: The stored receipt, or None.
     """
 
-    evidence: Evidence | bytes | Path
+    evidence: Evidence | bytes | Path | None
     audio: AudioLike
     request: Request | bytes | Path | None = None
     receipt: Receipt | bytes | Path | None = None
@@ -50,8 +50,11 @@ class Work:
     audio: CanonicalAudio | None = None
     traces: list[Any] = field(default_factory=list)
     inputs: list[Any] = field(default_factory=list)
+    replays: list[Any] = field(default_factory=list)
     comparison: Comparison | None = None
+    exact: bool = False
     proves: Proves = "reconstructable"
+    request_inside: bool = False
 
     @property
     def open(self) -> bool:
@@ -75,20 +78,31 @@ def check_rules(case: Case, reference: Model, policy: Policy | None = None) -> t
 
 def prepare(case: Case, model: Model, policy: Policy) -> Work:
     """Read one case, check it against every rule, and gather what its replay needs."""
-    work = Work()
+    work = Work(request_inside=case.request is None)
+    if case.evidence is None:
+        work.findings.append(broken("opening.missing", "no evidence", "the evidence behind the drawn receipt"))
+        return work
     try:
-        evidence = work.evidence = _read(case.evidence, Evidence)
+        record = case.evidence if isinstance(case.evidence, Evidence) else load_evidence(case.evidence)
     except RecordError as error:
         work.findings.append(broken(error.code, error, "a well-formed evidence record"))
         return work
-    work.findings += _check_receipt(case, evidence, policy, work)
-    work.request = _bind_request(case, evidence, policy, work)
+    work.findings += _check_receipt(case, record, policy, work)
+    work.request = _bind_request(case, record, policy, work)
     if work.request is None:
         return work
     work.audio = _bind_audio(case, work.request, work)
-    work.findings += _check_claim(evidence, work.request, model, policy)
+    try:
+        work.evidence = _whole(record, work.audio, work.request, model)
+    except RecordError as error:
+        work.findings.append(broken(error.code, error, "compact evidence of this request and of the reference's kind"))
+    except UsageError as error:
+        work.findings.append(unclear("request.unusable", "input", error, "a request that the model can answer"))
+    if work.evidence is None:
+        return work
+    work.findings += _check_claim(work.evidence, work.request, model, policy)
     if work.open and work.audio is not None:
-        _read_traces(work, evidence, work.audio, work.request, model=model, policy=policy)
+        _read_traces(work, work.evidence, work.audio, work.request, model=model, policy=policy)
     return work
 
 
@@ -96,7 +110,21 @@ def _read(source: Any, kind: type[Any]) -> Any:
     return source if isinstance(source, kind) else codec.load(source, kind)
 
 
-def _check_receipt(case: Case, evidence: Evidence, policy: Policy, work: Work) -> list[Finding]:
+def _whole(record: Evidence | Compact, audio: CanonicalAudio | None, request: Request, model: Model) -> Evidence | None:
+    """Return the evidence with what its compact form leaves out; None where only the audio would tell."""
+    if isinstance(record, Evidence):
+        return record
+    if audio is None:
+        return None
+    pieces, vocab = boundaries(audio, request, model.info.window_samples), model.info.vocab_size
+
+    def text_of(ids: Sequence[int]) -> str:
+        return model.detokenise([i for i in ids if i < vocab])  # the family refuses the others by name
+
+    return record.expand(request, model.info.features, pieces, text_of)
+
+
+def _check_receipt(case: Case, evidence: Evidence | Compact, policy: Policy, work: Work) -> list[Finding]:
     if case.receipt is None:
         if policy.require_receipt:
             return [unclear("receipt.missing", "provider", "no receipt", "the receipt that came with the text")]
@@ -115,11 +143,14 @@ def _check_receipt(case: Case, evidence: Evidence, policy: Policy, work: Work) -
     return []
 
 
-def _bind_request(case: Case, evidence: Evidence, policy: Policy, work: Work) -> Request | None:
+def _bind_request(case: Case, evidence: Evidence | Compact, policy: Policy, work: Work) -> Request | None:
     """Return the request that binds the evidence: the verifier's own, else the one inside."""
-    inside = evidence.request
-    if inside is not None and inside.digest() != evidence.request_digest:
-        work.findings.append(broken("request.contradiction", inside.digest()[:12], evidence.request_digest[:12]))
+    if isinstance(evidence, Compact):
+        inside, digest = None, evidence.request_digest.hex()
+    else:
+        inside, digest = evidence.request, evidence.request_digest
+    if inside is not None and inside.digest() != digest:
+        work.findings.append(broken("request.contradiction", inside.digest()[:12], digest[:12]))
         return None
     if case.request is None:
         if inside is None:
@@ -133,8 +164,8 @@ def _bind_request(case: Case, evidence: Evidence, policy: Policy, work: Work) ->
     except RecordError as error:
         work.findings.append(unclear("request.malformed", "input", error, "the customer's request"))
         return None
-    if asked.digest() != evidence.request_digest:
-        found, expected = f"{evidence.request_digest[:12]}...", f"{asked.digest()[:12]}..."
+    if asked.digest() != digest:
+        found, expected = f"{digest[:12]}...", f"{asked.digest()[:12]}..."
         work.findings.append(broken("request.mismatch", found, expected))
         return None
     return asked
@@ -178,13 +209,22 @@ def _check_claim(evidence: Evidence, request: Request, model: Model, policy: Pol
         broken(f"features.{name}", found, expected)
         for name, (found, expected) in differences(claim.features, info.features).items()
     ]
-    if LEVELS.index(evidence.level) < LEVELS.index(policy.least_level):
-        findings.append(unclear("level.low", "provider", evidence.level, f"at least {policy.least_level}"))
-    elif evidence.level not in ("scores", "sketch"):
-        findings.append(unclear("level.unknown", "verifier", evidence.level, "scores or sketch"))
+    findings += _check_level(evidence.level, model, policy)
     if claim.engine != info.engine:
         findings.append(note("engine.other", claim.engine, info.engine))
     return findings
+
+
+def _check_level(level: Level, model: Model, policy: Policy) -> list[Finding]:
+    """Say whether the policy takes evidence of this level; compact evidence only where it says so."""
+    if level == "compact" and not policy.accept_compact:
+        expected = f"level {policy.least_level}, or a policy that accepts compact evidence (accept_compact)"
+        return [unclear("level.compact", "provider", level, expected)]
+    if level != "compact" and LEVELS.index(level) < LEVELS.index(policy.least_level):
+        return [unclear("level.low", "provider", level, f"at least {policy.least_level}")]
+    if level not in family_of(model).levels:
+        return [unclear("level.unknown", "provider", level, " or ".join(family_of(model).levels))]
+    return []
 
 
 def _read_traces(
@@ -203,7 +243,9 @@ def _read_traces(
         work.findings.append(broken(error.code, error, "a trace that follows the rules of its family"))
         return
     except UsageError as error:
-        work.findings.append(unclear("request.unusable", "input", error, "a request that the model can answer"))
+        # a request that came with the evidence is the provider's choice, and no shelter
+        fault: Fault = "provider" if work.request_inside else "input"
+        work.findings.append(unclear("request.unusable", fault, error, "a request that the model can answer"))
         return
     work.findings += _check_text(evidence, model)
     work.findings += family.review(work.traces, policy)

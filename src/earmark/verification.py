@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import islice
 from typing import Any, Literal
 
+from earmark.attribution import attribute
 from earmark.errors import UsageError
-from earmark.fingerprint.types import Fingerprint
+from earmark.exact import find_exact
+from earmark.judging import Judge, Judgement, ProfileLike
 from earmark.loading import family_of
-from earmark.protocols import Advance, Comparison, Model
+from earmark.protocols import Advance, Model
 from earmark.recording import AudioLike
 from earmark.records.evidence import Evidence
 from earmark.records.policy import Policy
 from earmark.records.receipt import Receipt
 from earmark.records.request import Request
-from earmark.records.verdict import Finding, Verdict, broken, decide, unclear
+from earmark.records.verdict import Verdict, decide, note, unclear
 from earmark.rules import Case, Path, Work, prepare
 
 Mode = Literal["replay", "reexecute"]
+WhenToAttribute = Literal["never", "on_fail", "always"]
 
-PROVISIONAL = "provisional"
 CASES_AT_ONCE = 4
 """Cases prepared per batch, as a multiple of the batch size: enough to fill batches, few enough to stream."""
 
@@ -35,8 +38,9 @@ def verify(
     *,
     receipt: Receipt | bytes | Path | None = None,
     policy: Policy | None = None,
-    profile: str | None = None,
+    profile: ProfileLike = None,
     mode: Mode = "replay",
+    attribution: WhenToAttribute = "on_fail",
     batch_size: int = 8,
 ) -> Verdict:
     """Say whether the claimed model can have produced this evidence (the verifier's side).
@@ -48,8 +52,12 @@ def verify(
         reference: The verifier's own copy of the claimed model.
         receipt: The stored receipt that came with the text; never the one made from this evidence.
         policy: What is accepted; by default `Policy()`.
-        profile: `provisional` for documented bounds; None judges by rules alone and cannot PASS.
-        mode: `replay` forces the provider's output; `reexecute` also decodes again, in the claimed arithmetic.
+        profile: A calibrated profile or its folder; `provisional` for documented bounds; `rules` for rules alone, by
+            which nothing can PASS; None looks for the calibrated profile of the model.
+        mode: `replay` forces the provider's output; `reexecute` records again in the claimed arithmetic, which decides
+            alone where the bits are equal, and else replays and decodes again.
+        attribution: Whether to say which known cheat the evidence looks like: `never`, `on_fail`, `always`; one replay
+            for each of them.
         batch_size: Segments at once.
 
     Returns:
@@ -57,10 +65,11 @@ def verify(
 
     Raises:
         AudioError: The audio cannot be used.
-        UsageError: A file is missing or an option has no such value.
+        UsageError: A file is missing, an option has no such value, or the profile is of another model.
     """
     case = Case(evidence=evidence, request=request, audio=audio, receipt=receipt)
-    return next(verify_many([case], reference, policy=policy, profile=profile, mode=mode, batch_size=batch_size))
+    options: dict[str, Any] = {"mode": mode, "attribution": attribution, "batch_size": batch_size}
+    return next(verify_many([case], reference, policy=policy, profile=profile, **options))
 
 
 def verify_many(
@@ -68,8 +77,9 @@ def verify_many(
     reference: Model,
     *,
     policy: Policy | None = None,
-    profile: str | None = None,
+    profile: ProfileLike = None,
     mode: Mode = "replay",
+    attribution: WhenToAttribute = "never",
     batch_size: int = 8,
     advance: Advance | None = None,
 ) -> Iterator[Verdict]:
@@ -79,8 +89,11 @@ def verify_many(
         cases: The clips, in any number.
         reference: The verifier's own copy of the claimed model.
         policy: What is accepted.
-        profile: `provisional`, or None.
-        mode: `replay` forces the provider's output; `reexecute` also decodes again, in the claimed arithmetic.
+        profile: See `verify`.
+        mode: `replay` forces the provider's output; `reexecute` records again in the claimed arithmetic, which decides
+            alone where the bits are equal, and else replays and decodes again.
+        attribution: Whether to say which known cheat the evidence looks like: `never`, `on_fail`, `always`; one replay
+            for each of them.
         batch_size: Segments at once.
         advance: Called with the number of finished clips.
 
@@ -89,18 +102,20 @@ def verify_many(
 
     Raises:
         AudioFileNotFoundError: A clip does not exist.
-        UsageError: A file is missing or an option has no such value.
+        UsageError: A file is missing, an option has no such value, or the profile is of another model.
     """
     if mode not in ("replay", "reexecute"):
         raise UsageError(f"mode {mode!r}; known: replay, reexecute")
-    if profile not in (None, PROVISIONAL):
-        raise UsageError(f"profile {profile!r}; this version knows {PROVISIONAL!r} alone")
+    if attribution not in ("never", "on_fail", "always"):
+        raise UsageError(f"attribution {attribution!r}; known: never, on_fail, always")
     rules, stream = policy or Policy(), iter(cases)
+    judge = Judge(profile, reference, rules)
     while group := list(islice(stream, CASES_AT_ONCE * batch_size)):
         works = [prepare(case, reference, rules) for case in group]
         _replay([work for work in works if work.open], reference, batch_size, mode)
-        for work in works:
-            yield _judge(work, reference, rules, profile)
+        verdicts = [_judge(work, reference, judge) for work in works]
+        for verdict in _attributed(verdicts, works, reference, attribution, batch_size):
+            yield verdict
             if advance is not None:
                 advance(1)
 
@@ -113,7 +128,9 @@ def _replay(works: Sequence[Work], model: Model, batch_size: int, mode: Mode) ->
     if not works:
         return
     try:
-        _compare(works, model, batch_size, mode)
+        if mode == "reexecute":
+            find_exact(works, model, batch_size)
+        _compare([work for work in works if not work.exact], model, batch_size, mode)
     except Exception as error:  # noqa: BLE001 - the plugin border: a fault of ours is INCONCLUSIVE, never a verdict
         if len(works) > 1:
             for work in works:
@@ -126,14 +143,18 @@ def _replay(works: Sequence[Work], model: Model, batch_size: int, mode: Mode) ->
 
 def _compare(works: Sequence[Work], model: Model, batch_size: int, mode: Mode) -> None:
     """Force all outputs through the reference, decode those again that ask for it, and compare."""
+    if not works:
+        return
     family, reference = family_of(model), model.in_float32()
     again = [w for w in works if w.request and (mode == "reexecute" or family.needs_rerun(w.request))]
     replays = _in_turn(family.replay, reference, works, batch_size)
     reruns = _in_turn(family.rerun, model if mode == "reexecute" else reference, again, batch_size)
     for work in works:
         if work.request is not None:
-            own, redone = replays[id(work)], reruns.get(id(work))
-            work.comparison = family.compare(work.traces, own, model=reference, request=work.request, reruns=redone)
+            work.replays, redone = replays[id(work)], reruns.get(id(work))
+            work.comparison = family.compare(
+                work.traces, work.replays, model=reference, request=work.request, reruns=redone
+            )
 
 
 def _in_turn(
@@ -148,42 +169,43 @@ def _in_turn(
     return {id(work): [next(results) for _ in work.inputs] for work in works}
 
 
-def _judge(work: Work, model: Model, policy: Policy, profile: str | None) -> Verdict:
-    fingerprint = None
-    if work.comparison is not None:
+def _judge(work: Work, model: Model, judge: Judge) -> Verdict:
+    fingerprint, judgement = None, Judgement(findings=())
+    if work.comparison is not None and work.request is not None and work.evidence is not None:
         fingerprint = work.comparison.fingerprint
-        work.findings += work.comparison.findings
-        work.findings += _judge_statistics(work.comparison, model, policy, profile)
+        strategy, level = work.request.decoding.strategy, work.evidence.level
+        judgement = judge.judge(work.comparison, strategy=strategy, level=level)
+        work.findings += (*work.comparison.findings, *judgement.findings)
+    elif work.exact:
+        found = "the same tokens and numbers, bit for bit, as the reference's own recording"
+        work.findings.append(note("exact.match", found, "the same, or near enough for the statistics"))
     elif decide(work.findings) == "PASS":
         work.findings.append(unclear("replay.missing", "verifier", "no replay", "a replay behind every PASS"))
     return Verdict(
         outcome=decide(work.findings),
         proves=work.proves,
-        profile=profile,
+        profile=judgement.profile,
+        p_value=judgement.p_value,
         findings=tuple(work.findings),
         fingerprint=fingerprint,
         provenance=provenance(model),
     )
 
 
-def _judge_statistics(comparison: Comparison, model: Model, policy: Policy, profile: str | None) -> list[Finding]:
-    if profile is None:
-        expected = "a profile of this model; profile='provisional' uses documented bounds"
-        return [unclear("profile.missing", "verifier", "no profile", expected)]
-    findings = _beyond(comparison.fingerprint, family_of(model).provisional_bounds(model.info.precision))
-    if comparison.positions < policy.min_positions:
-        expected = f"at least {policy.min_positions}"
-        findings.append(unclear("positions.few", "input", f"{comparison.positions} positions", expected))
-    return findings
-
-
-def _beyond(fingerprint: Fingerprint, bounds: Any) -> list[Finding]:
-    findings = []
-    for name, bound in bounds.items():
-        value = fingerprint[name]
-        if value > bound:
-            findings.append(broken(f"statistics.{name}", f"{value:.3g}", f"at most {bound:g}"))
-    return findings
+def _attributed(
+    verdicts: Sequence[Verdict], works: Sequence[Work], reference: Model, when: WhenToAttribute, batch_size: int
+) -> list[Verdict]:
+    """Add to each verdict which known cheat its evidence looks like; a fault in doing so changes no verdict."""
+    wanted = [i for i, v in enumerate(verdicts) if when == "always" or (when == "on_fail" and v.outcome == "FAIL")]
+    wanted = [i for i in wanted if works[i].replays]
+    if not wanted:
+        return list(verdicts)
+    try:
+        found = attribute([works[i] for i in wanted], reference.in_float32(), batch_size=batch_size)
+    except Exception:  # noqa: BLE001 - the plugin border: the verdict stands without a name for the cheat
+        return list(verdicts)
+    names = {i: str(own) for i, own in zip(wanted, found, strict=True) if own is not None}
+    return [replace(verdict, attribution=names.get(i)) for i, verdict in enumerate(verdicts)]
 
 
 def provenance(model: Model) -> dict[str, Any]:

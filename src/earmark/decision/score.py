@@ -18,17 +18,19 @@ FLOOR_SHARE = 0.1
 """The floor below a channel is this share of its largest honest value."""
 TINY = 1e-12
 """The floor of a channel that is 0 on every honest clip."""
+HIGHEST = 1.5
+"""No honest value of the development split scores more than this in any channel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Where honest values of each channel lie: log(x + floor) has this median, and its q99 this far above.
+    """Where honest values of each channel lie: log(x + floor) has this median, and reaches this far above it.
 
     Attributes:
         channels: Names of statistics, in their fixed order.
         floor: Added before the logarithm, one per channel.
         median: Median of the honest logarithms.
-        width: Distance of their 99 % quantile from the median.
+        width: Distance of their 99 % quantile from the median, or of the largest, divided by 1.5, where that is more.
     """
 
     channels: tuple[str, ...]
@@ -85,8 +87,9 @@ class Scale:
 def fit_scale(channels: Sequence[str], values: Floats) -> Scale:
     """Measure a scale on honest clips of a development split.
 
-    A floor of a tenth of the largest honest value keeps channels that are mostly 0 (margins) from blowing up; a
-    channel that never applies scores 0.
+    A channel that is 0 on nearly every honest clip (margins) has no width at its 99 % quantile, and its rare values
+    would drown all others; so the floor is a tenth of the largest honest value, and no honest value scores above 1.5.
+    A channel that never applies scores 0.
 
     Args:
         channels: Names of the statistics.
@@ -116,4 +119,4 @@ def _fit_channel(values: Floats) -> tuple[float, float, float]:
     floor = FLOOR_SHARE * float(values.max()) + TINY
     logs = np.log(np.maximum(values, 0.0) + floor)
     median, q99 = np.quantile(logs, [0.5, 0.99])
-    return floor, float(median), max(float(q99 - median), LEAST_WIDTH)
+    return floor, float(median), max(float(q99 - median), float(logs.max() - median) / HIGHEST, LEAST_WIDTH)

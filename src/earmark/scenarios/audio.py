@@ -123,7 +123,8 @@ def speed_up(*, factor: float = 1.25) -> Scenario:
 
     def change(samples: Samples) -> Samples:
         places = np.arange(0, len(samples) - 1, factor)
-        return np.round(np.interp(places, np.arange(len(samples)), samples)).astype(np.int16)
+        faster: Samples = np.round(np.interp(places, np.arange(len(samples)), samples)).astype(np.int16)
+        return faster
 
     return heard(f"speed-{factor:g}", f"audio played {factor:g} times faster", f"{1 - 1 / factor:.0%}", change)
 
@@ -141,7 +142,8 @@ def telephone_band() -> Scenario:
 
         halved = resample_poly(samples.astype(np.float64), 1, 2)
         back = resample_poly(halved, 2, 1)[: len(samples)]
-        return np.clip(np.round(back), -32768, 32767).astype(np.int16)
+        narrow: Samples = np.clip(np.round(back), -32768, 32767).astype(np.int16)
+        return narrow
 
     return heard("band-4khz", "audio stored at 8 kHz", "storage", change)
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from earmark.errors import UsageError
+from earmark.limits import DEFAULT_K
 from earmark.loading import family_of
 from earmark.protocols import Model, SegmentInput, SegmentOutput
-from earmark.limits import DEFAULT_K
 from earmark.recording import Clip, assemble, segment_inputs
 from earmark.records.evidence import Evidence, Level
 from earmark.registry import registry
@@ -37,6 +38,7 @@ class Scenario:
         summary: What it does, in one line.
         saves: What the cheat saves the provider.
         produce: Makes the outputs that are claimed to be the reference's.
+        model: Makes the model that runs in the reference's place; None where the reference itself runs.
     """
 
     name: str
@@ -44,6 +46,17 @@ class Scenario:
     summary: str
     saves: str
     produce: Produce
+    model: Callable[[Model], Model] | None = None
+
+    def alternative(self, reference: Model) -> Model:
+        """Return the model that this provider runs in the reference's place.
+
+        Raises:
+            UsageError: It runs the reference itself, or cannot be made from this one.
+        """
+        if self.model is None:
+            raise UsageError(f"scenario {self.name} runs the reference itself")
+        return self.model(reference)
 
     def record(
         self,

@@ -59,7 +59,8 @@ def integer_grid(
         noise = torch.rand(steps.shape, generator=torch.Generator().manual_seed(0)).to(steps.device)
         steps = (steps + noise).floor()
     rounded = steps.round().clamp(least, most) * scale + low
-    return rounded.reshape(rows.shape[0], -1)[:, :width]
+    result: torch.Tensor = rounded.reshape(rows.shape[0], -1)[:, :width]
+    return result
 
 
 def normal_float_grid(rows: torch.Tensor, *, group: int = 64) -> torch.Tensor:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from earmark.errors import UsageError
 from earmark.protocols import Model, SegmentInput, SegmentOutput
@@ -65,7 +66,7 @@ def honest_scenarios() -> list[Scenario]:
 def _with_attention(reference: Model, attention: str | None) -> Model:
     if attention is None or attention == reference.info.attention:
         return reference
-    module = copy.deepcopy(reference.module)
+    module: Any = copy.deepcopy(reference.module)
     if not hasattr(module, "set_attn_implementation"):
         return reference
     module.set_attn_implementation(attention)

@@ -25,12 +25,15 @@ def other_checkpoint(*, model: Model, name: str = "other-checkpoint") -> Scenari
         The scenario.
     """
 
-    def produce(reference: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
+    def checked(reference: Model) -> Model:
         _same_tokens(model, reference)
-        return run_record(model, inputs, settings)
+        return model
+
+    def produce(reference: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
+        return run_record(checked(reference), inputs, settings)
 
     summary = f"{model.info.name} runs in its place"
-    return Scenario(name=name, honest=False, summary=summary, saves="a smaller model", produce=produce)
+    return Scenario(name=name, honest=False, summary=summary, saves="a smaller model", produce=produce, model=checked)
 
 
 def rescored(*, writer: Model) -> Scenario:

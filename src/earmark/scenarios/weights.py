@@ -137,7 +137,8 @@ def low_rank(*, rank: int = 8, size: float = 1e-2, seed: int = 0, part: Part = "
         generator = torch.Generator().manual_seed(seed + weight.numel())
         left, right = (torch.randn(n, rank, generator=generator) for n in weight.shape)
         update = (left @ right.T).to(weight.device)
-        return weight + size * weight.norm() / update.norm() * update
+        changed: torch.Tensor = weight + size * weight.norm() / update.norm() * update
+        return changed
 
     return altered(f"lora-r{rank}-{size:g}", f"fine-tuned at rank {rank}", "nothing: another model", change, part=part)
 
@@ -186,7 +187,8 @@ def skip_layers(*, count: int = 1) -> Scenario:
             raise UsageError(f"{reference.info.name} has {len(layers)} encoder layers; {count} cannot be skipped")
         for layer in layers[-count:]:
             layer.forward = _first_argument
-        return made
+        skipping: Model = made
+        return skipping
 
     name = f"skip-{count}-layer" + ("s" if count > 1 else "")
     return _replaced(name, f"the last {count} encoder layers left out", f"{count} layers", make)
@@ -277,7 +279,7 @@ def _replaced(name: str, summary: str, saves: str, make: Callable[[Model], Model
             kept[id(reference)] = (reference, make(reference))
         return run_record(kept[id(reference)][1], inputs, settings)
 
-    return Scenario(name=name, honest=False, summary=summary, saves=saves, produce=produce)
+    return Scenario(name=name, honest=False, summary=summary, saves=saves, produce=produce, model=make)
 
 
 def _first_argument(*arguments: Any, **named: Any) -> Any:

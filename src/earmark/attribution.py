@@ -1,0 +1,131 @@
+"""Attribution: which of the known cheats the evidence looks like.
+
+The verifier owns the reference's weights, so it can build the likely cheats and replay the same clip with each: the
+library is a list of recipes, not of numbers. What matches none of them is called so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.errors import UsageError
+from earmark.fingerprint.matched import Match, matched_filter
+from earmark.loading import family_of
+from earmark.protocols import AttributableFamily, Model
+from earmark.rules import Work
+from earmark.scenarios.core import Scenario
+from earmark.scenarios.weights import float8, normal_float4, quantise, quantise_cache, skip_layers
+
+Floats = NDArray[np.float64]
+
+NEAREST = (0.6, 1.4)
+"""T of an alternative that is named lies between these."""
+MOST_UNEXPLAINED = 0.5
+"""An alternative that is named explains at least half of the deviation's energy."""
+NONE = "none of the known"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """What the evidence of one clip looks like.
+
+    Attributes:
+        name: Name of the cheat, or `none of the known`.
+        matches: The match of every recipe.
+    """
+
+    name: str
+    matches: Mapping[str, Match]
+
+    def __str__(self) -> str:
+        """Return the name, with T of the recipe, or of the nearest one.
+
+        Example:
+            >>> str(Attribution(name="int8", matches={"int8": Match(projection=0.98, unexplained=0.01)}))
+            'int8 (T = 0.98)'
+        """
+        if self.name != NONE:
+            return f"{self.name} (T = {self.matches[self.name].projection:.2f})"
+        known = {name: m for name, m in self.matches.items() if np.isfinite(m.unexplained)}
+        if not known:
+            return NONE
+        nearest = min(known, key=lambda name: known[name].unexplained)
+        return f"{NONE} (nearest: {nearest}, T = {known[nearest].projection:.2f})"
+
+
+def library() -> list[Scenario]:
+    """Return the recipes that are tried by default; other checkpoints can be added with `other_checkpoint`.
+
+    Example:
+        >>> [recipe.name for recipe in library()][:3]
+        ['int8', 'int8-tensor', 'int4-g64']
+    """
+    return [
+        quantise(bits=8),
+        quantise(bits=8, sharing="tensor"),
+        quantise(bits=4, group=64),
+        quantise(bits=4, group=128),
+        normal_float4(),
+        float8(),
+        quantise_cache(kind="fp8"),
+        skip_layers(count=1),
+    ]
+
+
+def attribute(
+    works: Sequence[Work], reference: Model, recipes: Sequence[Scenario] | None = None, *, batch_size: int = 8
+) -> list[Attribution | None]:
+    """Say of replayed cases which recipe they look like; one replay per recipe.
+
+    Args:
+        works: Cases behind their replay.
+        reference: The reference in float32 arithmetic.
+        recipes: Scenarios that run another model; by default `library()`. One that this model cannot be made into is
+            left out.
+        batch_size: Segments at once.
+
+    Returns:
+        One attribution per case; None where it was not replayed, or its family compares no single values.
+    """
+    family = family_of(reference)
+    found: list[Attribution | None] = [None] * len(works)
+    if not isinstance(family, AttributableFamily):
+        return found
+    open_ones = [i for i, work in enumerate(works) if work.replays]
+    chosen = [works[i] for i in open_ones]
+    matches: list[dict[str, Match]] = [{} for _ in chosen]
+    own = [_coordinates(family, work, work.replays) for work in chosen]
+    inputs = [item for work in chosen for item in work.inputs]
+    traces = [trace for work in chosen for trace in work.traces]
+    for recipe in (library() if recipes is None else recipes) if inputs else ():
+        try:
+            model = recipe.alternative(reference)
+        except UsageError:
+            continue
+        replays = iter(family.replay(model, inputs, traces, batch_size=batch_size, advance=lambda _: None))
+        for i, work in enumerate(chosen):
+            _, other = _coordinates(family, work, [next(replays) for _ in work.inputs])
+            matches[i][recipe.name] = matched_filter(*own[i], other)
+    for i, place in enumerate(open_ones):
+        found[place] = Attribution(name=_name(matches[i]), matches=matches[i])
+    return found
+
+
+def _coordinates(family: AttributableFamily, work: Work, replays: Sequence[object]) -> tuple[Floats, Floats]:
+    pairs = [family.coordinates(trace, replay) for trace, replay in zip(work.traces, replays, strict=True)]
+    provider, reference = (np.concatenate([part.ravel() for part in column]) for column in zip(*pairs, strict=True))
+    return provider, reference
+
+
+def _name(matches: Mapping[str, Match]) -> str:
+    """Return the recipe that leaves least unexplained, if it is near enough."""
+    near = {
+        name: match.unexplained
+        for name, match in matches.items()
+        if NEAREST[0] <= match.projection <= NEAREST[1] and match.unexplained <= MOST_UNEXPLAINED
+    }
+    return min(near, key=lambda name: near[name]) if near else NONE

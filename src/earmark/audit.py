@@ -1,0 +1,226 @@
+"""An audit: a stream of clips of one provider, verified in batches and decided sequentially, one line per clip.
+
+The log is the state: a killed audit reads it back, repeats nothing and loses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from earmark.decision.betting import Audit
+from earmark.errors import OutputError, RecordError, UsageError
+from earmark.profiles import Profile
+from earmark.protocols import Model
+from earmark.records.policy import Policy
+from earmark.records.verdict import Verdict
+from earmark.rules import Case
+from earmark.verification import Mode, verify_many
+
+ROUND = 32
+"""Clips between two looks at the decision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of the log.
+
+    Attributes:
+        clip: Name of the clip.
+        outcome: Its verdict.
+        mode: `replay` or `reexecute`.
+        score: What the audit bets on; infinite where a rule was broken or the provider withheld what it owes; None
+            where the clip does not count: the verifier's or the input's fault.
+        p_value: Conformal p-value of the clip alone.
+        findings: Codes of the findings that decided.
+        log_e: log e-value of the audit behind this clip.
+        decision: Outcome of the audit behind this clip.
+    """
+
+    clip: str
+    outcome: str
+    mode: str
+    score: float | None
+    p_value: float | None
+    findings: tuple[str, ...]
+    log_e: float
+    decision: str
+
+    def to_json(self) -> str:
+        """Return the entry as one line; an infinite score is written as the word."""
+        score = "infinite" if self.score is not None and math.isinf(self.score) else self.score
+        return json.dumps({**asdict(self), "score": score}, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Entry:
+        """Return the entry that `to_json` wrote.
+
+        Raises:
+            RecordError: The line is no entry.
+        """
+        try:
+            row = json.loads(line)
+            score = math.inf if row["score"] == "infinite" else row["score"]
+            return cls(**row | {"score": score, "findings": tuple(row["findings"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise RecordError(f"no line of an audit: {' '.join(str(error).split())[:200]}") from error
+
+
+def run_audit(
+    cases: Iterable[tuple[str, Case]],
+    reference: Model,
+    profile: Profile,
+    log: str | os.PathLike[str],
+    *,
+    policy: Policy | None = None,
+    rate: float | None = None,
+    tolerance: float | None = None,
+    reexecute: float = 0.0,
+    seed: str = "",
+    stop: bool = True,
+    batch_size: int = 8,
+    advance: Callable[[Entry], None] | None = None,
+) -> Audit:
+    """Verify clips in the order given until the audit is decided.
+
+    Args:
+        cases: Name and case of each clip; the names are distinct.
+        reference: The verifier's own copy of the claimed model.
+        profile: Its calibrated profile.
+        log: The log; one flushed JSON line per clip. Clips that it already holds are not verified again.
+        policy: What is accepted.
+        rate: Promised false-alarm rate of the audit; by default the profile's.
+        tolerance: Declared drift; by default the profile's.
+        reexecute: Share of the clips that are decoded again, chosen by `seed`.
+        seed: The verifier's secret.
+        stop: End once the audit says FAIL; the rest of the clips stays unverified.
+        batch_size: Segments at once.
+        advance: Called with every new entry.
+
+    Returns:
+        The state of the audit, with its outcome.
+
+    Raises:
+        OutputError: The log cannot be written.
+        RecordError: The log is of another audit.
+        UsageError: The profile is of another model, a name stands twice, or a share is no share.
+    """
+    profile.check_fits(reference.info)
+    if not 0 <= reexecute <= 1:
+        raise UsageError(f"a share of {reexecute:g} to decode again; expected 0 to 1")
+    state = Audit(bets=profile.bets(rate=rate, tolerance=tolerance))
+    done = _resume(Path(log), state)
+    remaining = _unverified(cases, done)
+    options = {"policy": policy, "profile": profile, "batch_size": batch_size}
+    try:
+        with Path(log).open("a", encoding="utf-8") as file:
+            while not (stop and state.outcome == "FAIL") and (group := list(islice(remaining, ROUND))):
+                modes: list[Mode] = ["reexecute" if _drawn(seed, name, reexecute) else "replay" for name, _ in group]
+                verdicts = _verify([case for _, case in group], modes, reference, **options)
+                for (name, _), mode, verdict in zip(group, modes, verdicts, strict=True):
+                    entry = _entry(name, mode, verdict, profile, state)
+                    file.write(entry.to_json() + "\n")
+                    file.flush()
+                    if advance is not None:
+                        advance(entry)
+    except OSError as error:
+        raise OutputError(f"{log} cannot be written: {error}") from error
+    return state
+
+
+def _resume(path: Path, state: Audit) -> list[str]:
+    """Bet on the clips of the log again and return their names; a torn last line is dropped."""
+    data = path.read_bytes() if path.exists() else b""
+    if data and not data.endswith(b"\n"):
+        data = data[: data.rfind(b"\n") + 1]
+        path.write_bytes(data)
+    names = []
+    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+        try:
+            entry = Entry.from_json(line)
+        except RecordError as error:
+            raise RecordError(f"{path}, line {number}: {error}") from error
+        _bet(state, entry.score)
+        if abs(entry.log_e - state.log_e) > 1e-6:
+            found = f"log e-value {entry.log_e:.4f}; this audit gives {state.log_e:.4f}"
+            raise RecordError(f"{path}, line {number}: {found}: it belongs to another profile or rate")
+        names.append(entry.clip)
+    return names
+
+
+def _unverified(cases: Iterable[tuple[str, Case]], done: Sequence[str]) -> Iterator[tuple[str, Case]]:
+    seen: set[str] = set()
+    finished = set(done)
+    for name, case in cases:
+        if name in seen:
+            raise UsageError(f"clip {name!r} stands twice in the audit; each counts once")
+        seen.add(name)
+        if name not in finished:
+            yield name, case
+
+
+def _verify(cases: Sequence[Case], modes: Sequence[Mode], reference: Model, **options: Any) -> list[Verdict]:
+    """Verify a group, each case in its own mode."""
+    found: dict[int, Verdict] = {}
+    for mode in dict.fromkeys(modes):
+        places = [i for i, own in enumerate(modes) if own == mode]
+        verdicts = verify_many([cases[i] for i in places], reference, mode=mode, **options)
+        found.update(zip(places, verdicts, strict=True))
+    return [found[i] for i in range(len(cases))]
+
+
+def _drawn(seed: str, name: str, share: float) -> bool:
+    """Say whether a clip is drawn for decoding again: a fair coin that only the verifier can foresee."""
+    digest = hashlib.sha256(f"earmark/reexecute\0{seed}\0{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def _entry(name: str, mode: Mode, verdict: Verdict, profile: Profile, state: Audit) -> Entry:
+    score = score_of(verdict, profile)
+    _bet(state, score)
+    return Entry(
+        clip=name,
+        outcome=verdict.outcome,
+        mode=mode,
+        score=score,
+        p_value=verdict.p_value,
+        findings=tuple(finding.code for finding in verdict.findings if finding.severity != "note"),
+        log_e=state.log_e,
+        decision=state.outcome,
+    )
+
+
+def _bet(state: Audit, score: float | None) -> None:
+    if score is not None:
+        state.update([score])
+
+
+def score_of(verdict: Verdict, profile: Profile) -> float | None:
+    """Return what an audit bets on.
+
+    Args:
+        verdict: Of one clip, judged by the profile.
+        profile: The profile.
+
+    Returns:
+        The clip's score S; infinity where a rule was broken, or where the clip stays INCONCLUSIVE by the provider's
+        fault; 0 for a recording that is equal bit for bit; None where it is the verifier's or the input's fault.
+    """
+    deciding = [finding for finding in verdict.findings if finding.severity != "note"]
+    if any(finding.severity == "fail" and finding.code != "statistics.profile" for finding in deciding):
+        return math.inf
+    if any(finding.fault == "provider" and finding.severity == "inconclusive" for finding in deciding):
+        return math.inf
+    if any(finding.severity == "inconclusive" for finding in deciding):
+        return None
+    if verdict.fingerprint is None:
+        return 0.0
+    score = profile.judge(verdict.fingerprint).score
+    return None if math.isnan(score) else score

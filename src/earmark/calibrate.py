@@ -1,0 +1,198 @@
+"""Calibration: from honest runs over many clips to a profile with a rate that it can promise."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.decision.betting import TOLERANCE
+from earmark.decision.conformal import clips_needed, conformal_p, promised_rate
+from earmark.decision.score import Scale, fit_scale
+from earmark.errors import UsageError
+from earmark.fingerprint.types import FINGERPRINT_VERSION
+from earmark.limits import DEFAULT_K
+from earmark.profiles import Header, HeldOut, Profile, provenance
+from earmark.protocols import Family
+from earmark.runs import Row, Run
+
+LEAST_DEVELOPMENT = 20
+"""Fewest clips on which a scale is fitted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """How base clips are divided: `development` fits the scale, `conformal` calibrates, the rest is held out."""
+
+    development: float = 1 / 7
+    conformal: float = 3 / 7
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Base clips of each part; no clip is in two."""
+
+    development: frozenset[str]
+    conformal: frozenset[str]
+    held_out: frozenset[str]
+
+
+def channels_of(family: Family) -> tuple[str, ...]:
+    """Return the statistics of a family that take part in the score: its `channels`, or all where it names none.
+
+    Example:
+        >>> from earmark.registry import registry
+        >>> channels_of(registry("family").get("ctc"))[0]
+        'logprob_l1'
+    """
+    names = tuple(statistic.name for statistic in family.statistics)
+    return tuple(getattr(family, "channels", names))
+
+
+def split_bases(bases: Sequence[str], shares: Shares | None = None, *, seed: str = "earmark") -> Split:
+    """Divide base clips at random, but the same way every time.
+
+    Args:
+        bases: Names of base clips; repeats count once.
+        shares: Sizes of the parts.
+        seed: Another word gives another division.
+
+    Returns:
+        The parts.
+
+    Example:
+        >>> split = split_bases([f"clip{i}" for i in range(70)])
+        >>> len(split.development), len(split.conformal), len(split.held_out)
+        (10, 30, 30)
+    """
+    sizes = shares or Shares()
+    order = sorted(set(bases), key=lambda base: hashlib.sha256(f"{seed}/{base}".encode()).digest())
+    first = round(sizes.development * len(order))
+    second = first + round(sizes.conformal * len(order))
+    return Split(frozenset(order[:first]), frozenset(order[first:second]), frozenset(order[second:]))
+
+
+def calibrate(
+    run: Run,
+    channels: Sequence[str],
+    *,
+    rate: float | None = None,
+    tolerance: float = TOLERANCE,
+    least_positions: int = 2,
+    shares: Shares | None = None,
+    k: int = DEFAULT_K,
+    source: str = "",
+) -> Profile:
+    """Make a profile from the honest rows of a run.
+
+    The scale is fitted on the development clips under every honest scenario. A calibration clip counts once, with the
+    largest score of its scenarios. A held-out clip is tested under one scenario, in turn.
+
+    Args:
+        run: Rows of one model, precision and level; see `earmark.study`.
+        channels: Statistics that take part, in the family's fixed order.
+        rate: False-alarm rate of one clip; by default the smallest that the clips can promise, at least 1e-3.
+        tolerance: Declared drift in audits.
+        least_positions: Fewest positions of a clip that may PASS.
+        shares: Sizes of the three parts.
+        k: Listed tokens per position of the evidence.
+        source: Where the clips came from, for people.
+
+    Returns:
+        The profile.
+
+    Raises:
+        UsageError: The run mixes models, has no honest rows, or too few clips for the rate.
+    """
+    rows = [row for row in run if row.honest]
+    first = _one_kind(rows)
+    split = split_bases([row.base for row in rows], shares)
+    needed = max(LEAST_DEVELOPMENT, len(channels))
+    if len(split.development) < needed:
+        raise UsageError(f"{len(split.development)} development clips; {needed} or more are needed to fit the scale")
+    development = [row for row in rows if row.base in split.development]
+    scale = fit_scale(channels, Run(development).matrix(channels))
+    scores = _largest(rows, split.conformal, scale)
+    promised = _rate(rate, len(scores))
+    return Profile(
+        header=Header(
+            model=first.model,
+            weights=first.weights,
+            family=first.family,
+            precision=first.precision,  # type: ignore[arg-type]  # checked by the struct when it is read back
+            strategy="greedy",
+            level=first.level,  # type: ignore[arg-type]
+            k=k,
+            fingerprint_version=FINGERPRINT_VERSION,
+            channels=tuple(channels),
+            floor=scale.floor,
+            median=scale.median,
+            width=scale.width,
+            rate=promised,
+            tolerance=tolerance,
+            least_positions=least_positions,
+            development=len(split.development),
+            held_out=_test(rows, split.held_out, scale, scores, promised),
+            scenarios=tuple(Run(rows).scenarios()),
+            provenance=provenance(source=source, clips=len({row.base for row in rows})),
+        ),
+        scores=np.sort(scores),
+    )
+
+
+def _one_kind(rows: Sequence[Row]) -> Row:
+    if not rows:
+        raise UsageError("the run holds no honest rows; calibration needs honest scenarios")
+    kinds = {(row.model, row.weights, row.precision, row.level) for row in rows}
+    if len(kinds) > 1:
+        shown = ", ".join(f"{model} {precision} {level}" for model, _, precision, level in sorted(kinds)[:4])
+        raise UsageError(f"the run mixes {shown}; a profile belongs to one model, precision and level")
+    return rows[0]
+
+
+def _rate(asked: float | None, clips: int) -> float:
+    possible = promised_rate(clips)
+    if asked is None:
+        return max(1e-3, possible)
+    if asked < possible * (1 - 1e-9):
+        message = f"a rate of {asked:g} needs {clips_needed(asked)} calibration clips; there are {clips}"
+        raise UsageError(f"{message}, which allow {possible:.2g}: give more clips, or --rate {possible:.2g}")
+    return asked
+
+
+def _largest(rows: Sequence[Row], bases: frozenset[str], scale: Scale) -> NDArray[np.float64]:
+    """Return the largest score of each base clip over its rows; a clip that broke a rule scores infinity."""
+    best: dict[str, float] = {}
+    chosen = [row for row in rows if row.base in bases]
+    for row, score in zip(chosen, _scores(chosen, scale), strict=True):
+        best[row.base] = max(best.get(row.base, -np.inf), float(score))
+    return np.asarray([best[base] for base in sorted(best)])
+
+
+def _scores(rows: Sequence[Row], scale: Scale) -> NDArray[np.float64]:
+    """Return S per row; infinity where a rule was broken, minus infinity where nothing applied."""
+    if not rows:
+        return np.empty(0)
+    scores = scale.scores(Run(rows).matrix(scale.channels))
+    failed = np.asarray([row.outcome == "FAIL" for row in rows])
+    return np.where(failed, np.inf, np.where(np.isnan(scores), -np.inf, scores))
+
+
+def _test(
+    rows: Sequence[Row],
+    bases: frozenset[str],
+    scale: Scale,
+    calibration: NDArray[np.float64],
+    rate: float,
+) -> HeldOut:
+    """Count false alarms on held-out clips, scenarios in turn."""
+    names = Run(rows).scenarios()
+    turn = {base: names[i % len(names)] for i, base in enumerate(sorted(bases))}
+    chosen = [row for row in rows if row.base in bases and row.scenario == turn[row.base]]
+    scores = _scores(chosen, scale)
+    alarms = int((conformal_p(scores, calibration) <= rate).sum()) if len(scores) else 0
+    broken = sum(bool(np.isposinf(score)) for score in scores)
+    return HeldOut(clips=len(chosen), alarms=max(alarms, broken))

@@ -1,0 +1,115 @@
+"""From the statistics of one clip to what they decide: by a calibrated profile, by documented bounds, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from earmark.fingerprint.types import Fingerprint
+from earmark.loading import family_of
+from earmark.profiles import Profile, find_profile, load_profile
+from earmark.protocols import Comparison, Model
+from earmark.records.policy import Policy
+from earmark.records.verdict import Finding, broken, unclear
+
+PROVISIONAL = "provisional"
+"""Documented bounds of the family; no guaranteed rate."""
+RULES = "rules"
+"""No statistics: nothing can PASS."""
+
+ProfileLike = Profile | str | os.PathLike[str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the statistics of one clip decide.
+
+    Attributes:
+        findings: Facts that decide, or keep the question open.
+        profile: Name of what judged, or None.
+        p_value: Conformal p-value, where a calibrated profile gave one.
+    """
+
+    findings: tuple[Finding, ...]
+    profile: str | None = None
+    p_value: float | None = None
+
+
+class Judge:
+    """Judges the clips of one reference.
+
+    Args:
+        profile: A profile or its folder; `provisional` for documented bounds; `rules` for no statistics; None looks
+            for the calibrated profile of the model, its precision, the decoding and the level.
+        model: The reference.
+        policy: What is accepted.
+
+    Raises:
+        RecordError: The profile is damaged.
+        UsageError: The profile is missing, or of another model or precision.
+    """
+
+    def __init__(self, profile: ProfileLike, model: Model, policy: Policy) -> None:
+        """Read the profile, where one was named, and check that it fits."""
+        self.model, self.policy = model, policy
+        self._found: dict[tuple[str, str], Profile | None] = {}
+        self._given = profile
+        if isinstance(profile, str | os.PathLike) and profile not in (PROVISIONAL, RULES):
+            self._given = load_profile(profile)
+        if isinstance(self._given, Profile):
+            self._given.check_fits(model.info)  # raises before any clip is replayed
+
+    def judge(self, comparison: Comparison, *, strategy: str, level: str) -> Judgement:
+        """Judge one clip.
+
+        Args:
+            comparison: Evidence against replay.
+            strategy: Decoding of the request.
+            level: Level of the evidence.
+        """
+        chosen = self._given if self._given is not None else self._find(strategy, level)
+        if chosen == PROVISIONAL:
+            bounds = family_of(self.model).provisional_bounds(self.model.info.precision)
+            findings = [*_beyond(comparison.fingerprint, bounds), *_few(comparison, self.policy.min_positions)]
+            return Judgement(findings=tuple(findings), profile=PROVISIONAL)
+        if isinstance(chosen, Profile):
+            return self._by_profile(chosen, comparison, strategy)
+        expected = "a profile of this model (`earmark calibrate`), or profile='provisional' for documented bounds"
+        return Judgement(findings=(unclear("profile.missing", "verifier", "no profile", expected),))
+
+    def _find(self, strategy: str, level: str) -> Profile | None:
+        key = (strategy, level)
+        if key not in self._found:
+            self._found[key] = find_profile(self.model.info, strategy, level)
+        return self._found[key]
+
+    def _by_profile(self, profile: Profile, comparison: Comparison, strategy: str) -> Judgement:
+        header = profile.header
+        if strategy != header.strategy:
+            missing = unclear("profile.decoding", "verifier", f"a profile of {header.strategy} decoding", strategy)
+            return Judgement(findings=(missing,), profile=profile.name)
+        own = profile.judge(comparison.fingerprint)
+        findings = list(_few(comparison, max(self.policy.min_positions, header.least_positions)))
+        if own.p_value <= header.rate:
+            found = f"p = {own.p_value:.2g}, led by {own.leading} ({comparison.fingerprint[own.leading]:.3g})"
+            findings.append(broken("statistics.profile", found, f"p above {header.rate:.2g} on honest clips"))
+        elif not own.p_value > header.rate:  # NaN
+            findings.append(unclear("statistics.none", "input", "no statistic applies", "one at least"))
+            return Judgement(findings=tuple(findings), profile=profile.name)
+        return Judgement(findings=tuple(findings), profile=profile.name, p_value=own.p_value)
+
+
+def _beyond(fingerprint: Fingerprint, bounds: Mapping[str, float]) -> list[Finding]:
+    findings = []
+    for name, bound in bounds.items():
+        value = fingerprint[name]
+        if value > bound:
+            findings.append(broken(f"statistics.{name}", f"{value:.3g}", f"at most {bound:g}"))
+    return findings
+
+
+def _few(comparison: Comparison, least: int) -> tuple[Finding, ...]:
+    if comparison.positions >= least:
+        return ()
+    return (unclear("positions.few", "input", f"{comparison.positions} positions", f"at least {least}"),)

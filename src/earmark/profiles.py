@@ -1,0 +1,273 @@
+"""A profile: the calibrated honest behaviour of one model at one precision and decoding, and what follows from it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.decision.betting import TOLERANCE, Bets, place_bets
+from earmark.decision.conformal import conformal_p, promised_rate, upper_bound
+from earmark.decision.score import Scale
+from earmark.errors import OutputError, RecordError, UsageError
+from earmark.fingerprint.types import FINGERPRINT_VERSION, Fingerprint
+from earmark.protocols import ModelInfo
+from earmark.records import codec
+from earmark.records.codec import Count, Digest, Name, Record
+from earmark.records.evidence import Level, Precision
+from earmark.records.request import Strategy
+
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Numbers = Annotated[tuple[float, ...], msgspec.Meta(max_length=256)]
+
+SCORES_FILE = "scores.safetensors"
+PROFILE_FILE = "profile.json"
+
+
+class HeldOut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What honest clips did that took no part in the calibration.
+
+    Attributes:
+        clips: How many there were.
+        alarms: How many FAILed, by a rule or by their p-value.
+    """
+
+    clips: Count
+    alarms: Count
+
+    def upper(self, level: float = 0.05) -> float:
+        """Return the exact upper bound of the false-alarm rate.
+
+        Example:
+            >>> round(HeldOut(clips=3000, alarms=0).upper(), 6)
+            0.000998
+        """
+        return float(upper_bound(self.alarms, self.clips, level)) if self.clips else 1.0
+
+
+class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The part of a profile that people read; the calibration scores lie beside it.
+
+    Attributes:
+        model: Name of the model, for people.
+        weights: Digest of the weights it belongs to.
+        family: Architecture family.
+        precision: Claimed precision it belongs to.
+        strategy: Decoding it belongs to.
+        level: Level of evidence it was calibrated on.
+        k: Listed tokens per position.
+        fingerprint_version: Version of the statistics.
+        channels: Statistics that take part in the score.
+        floor: See `Scale`.
+        median: See `Scale`.
+        width: See `Scale`.
+        rate: False-alarm rate a of one clip.
+        tolerance: Declared factor by which honest behaviour may drift in an audit.
+        least_positions: Fewest positions of a clip that may PASS.
+        development: Clips the scale was fitted on.
+        held_out: Honest clips that were only tested.
+        scenarios: Honest scenarios that were run.
+        provenance: Clips, seeds, versions and command.
+    """
+
+    FORMAT: ClassVar[str] = "earmark.profile/1"
+
+    format: Literal["earmark.profile/1"] = "earmark.profile/1"
+    model: Name
+    weights: Digest
+    family: Name
+    precision: Precision
+    strategy: Strategy
+    level: Level
+    k: Annotated[int, msgspec.Meta(ge=1, le=1024)]
+    fingerprint_version: int = FINGERPRINT_VERSION
+    channels: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=256)]
+    floor: Numbers
+    median: Numbers
+    width: Numbers
+    rate: Share
+    tolerance: Annotated[float, msgspec.Meta(ge=1.0, le=10.0)] = TOLERANCE
+    least_positions: Annotated[int, msgspec.Meta(ge=1)] = 2
+    development: Count
+    held_out: HeldOut
+    scenarios: tuple[Name, ...] = ()
+    provenance: dict[str, str] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a scale that does not fit its channels."""
+        sizes = {len(self.channels), len(self.floor), len(self.median), len(self.width)}
+        numbers = (*self.floor, *self.median, *self.width)
+        if len(sizes) > 1 or not all(map(math.isfinite, numbers)) or min(self.width) <= 0 or min(self.floor) < 0:
+            raise ValueError("floor, median and width need one finite number per channel, widths above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a profile says about one clip.
+
+    Attributes:
+        score: S, the largest channel score; NaN where no channel applied.
+        p_value: Conformal p-value of S; NaN where S is.
+        leading: The channel that gave S.
+    """
+
+    score: float
+    p_value: float
+    leading: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A header and the scores of the honest calibration clips.
+
+    Attributes:
+        header: Everything but the scores.
+        scores: S of each calibration clip, (clips,).
+    """
+
+    header: Header
+    scores: NDArray[np.float64]
+
+    @property
+    def name(self) -> str:
+        """A short name for people."""
+        header = self.header
+        return f"{header.model} {header.precision} {header.strategy} {header.level} (a = {header.rate:.2g})"
+
+    @property
+    def scale(self) -> Scale:
+        """The scale of the channels."""
+        header = self.header
+        return Scale(channels=header.channels, floor=header.floor, median=header.median, width=header.width)
+
+    def judge(self, fingerprint: Mapping[str, float]) -> Judgement:
+        """Return score and p-value of one clip.
+
+        Raises:
+            UsageError: The fingerprint is of another family or version.
+        """
+        version = fingerprint.version if isinstance(fingerprint, Fingerprint) else self.header.fingerprint_version
+        if version != self.header.fingerprint_version:
+            expected = self.header.fingerprint_version
+            raise UsageError(
+                f"fingerprint version {version}; the profile was calibrated on {expected}: calibrate again"
+            )
+        row = self.scale.row(fingerprint)
+        each = self.scale.channel_scores(row)[0]
+        if np.isnan(each).all():
+            return Judgement(score=math.nan, p_value=math.nan, leading="none")
+        score = float(np.nanmax(each))
+        p_value = float(conformal_p([score], self.scores)[0])
+        return Judgement(score=score, p_value=p_value, leading=self.header.channels[int(np.nanargmax(each))])
+
+    def bets(self, *, rate: float | None = None, tolerance: float | None = None) -> Bets:
+        """Return what an audit bets on; by default at the profile's own rate and tolerance."""
+        header = self.header
+        return place_bets(self.scores, rate=rate or header.rate, tolerance=tolerance or header.tolerance)
+
+    def check_fits(self, info: ModelInfo) -> None:
+        """Check that the profile is of a model at its precision.
+
+        Raises:
+            UsageError: It belongs to other weights or another precision.
+        """
+        own = (self.header.weights, self.header.precision, self.header.family)
+        if own != (info.weights, info.precision, info.family):
+            found = f"{self.header.model} ({self.header.precision}, weights {self.header.weights[:12]})"
+            expected = f"{info.name} ({info.precision}, weights {info.weights[:12]})"
+            raise UsageError(f"the profile is of {found}; expected one of {expected}: run `earmark calibrate`")
+        version = self.header.fingerprint_version
+        if version != FINGERPRINT_VERSION:
+            found = f"statistics of version {version}; this earmark computes version {FINGERPRINT_VERSION}"
+            raise UsageError(f"the profile was calibrated on {found}: run `earmark calibrate` again")
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the profile into a folder: `profile.json` and `scores.safetensors`.
+
+        Raises:
+            OutputError: A file cannot be written.
+        """
+        from safetensors.numpy import save
+
+        target = Path(folder)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{target} cannot be made: {error}") from error
+        codec.write_atomically(target / SCORES_FILE, save({"scores": self.scores}))
+        self.header.save(target / PROFILE_FILE)
+
+
+def load_profile(folder: str | os.PathLike[str]) -> Profile:
+    """Read a profile from its folder.
+
+    Raises:
+        RecordError: A file is damaged or of a newer version.
+        UsageError: A file is missing.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    header = codec.decode(codec.read_bytes(Path(folder) / PROFILE_FILE), Header)
+    data = codec.read_bytes(Path(folder) / SCORES_FILE)
+    try:
+        scores = load(data)["scores"]
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise RecordError(f"{Path(folder) / SCORES_FILE} holds no scores: {error}") from error
+    if scores.dtype != np.float64 or scores.ndim != 1 or not len(scores) or np.isnan(scores).any():
+        raise RecordError(f"{Path(folder) / SCORES_FILE} holds no row of float64 scores without NaN")
+    if header.rate < promised_rate(len(scores)) * (1 - 1e-9):
+        promise = promised_rate(len(scores))
+        raise RecordError(
+            f"the profile promises a rate of {header.rate:g}; its {len(scores)} clips allow {promise:.2g}"
+        )
+    return Profile(header=header, scores=np.sort(scores))
+
+
+def find_profile(info: ModelInfo, strategy: str, level: str) -> Profile | None:
+    """Return the profile of a model at its precision, of one decoding and level; None where there is none.
+
+    Looked through are the folders in `EARMARK_PROFILES` (separated as in PATH) and those that ship with earmark.
+
+    Args:
+        info: The reference.
+        strategy: Decoding of the request.
+        level: Level of the evidence.
+    """
+    wanted = (info.weights, info.precision, strategy, level)
+    for folder in _places():
+        try:
+            header = codec.decode(codec.read_bytes(folder / PROFILE_FILE), Header)
+        except (RecordError, UsageError):
+            continue
+        if (header.weights, header.precision, header.strategy, header.level) == wanted:
+            return load_profile(folder)
+    return None
+
+
+def _places() -> Iterator[Path]:
+    roots = [Path(p) for p in os.environ.get("EARMARK_PROFILES", "").split(os.pathsep) if p]
+    roots.append(Path(str(files("earmark.data"))) / "profiles")
+    for root in roots:
+        yield from sorted(path.parent for path in root.rglob(PROFILE_FILE)) if root.is_dir() else ()
+
+
+def provenance(**facts: Any) -> dict[str, str]:
+    """Return facts about a calibration as short strings, with the versions that made it.
+
+    Example:
+        >>> provenance(seed=1)["seed"]
+        '1'
+    """
+    from importlib.metadata import version
+
+    versions = {name: version(name) for name in ("earmark", "torch", "transformers", "numpy")}
+    return {name: str(value)[:500] for name, value in {**facts, **versions}.items()}

@@ -1,0 +1,169 @@
+"""Measuring providers: record with each scenario, verify against the reference, keep a `Run`; resumable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from earmark.errors import OutputError
+from earmark.judging import RULES, ProfileLike
+from earmark.limits import DEFAULT_K
+from earmark.protocols import Model
+from earmark.recording import AudioLike, Clip, load_audio, request
+from earmark.records.evidence import Evidence, Level
+from earmark.records.verdict import Verdict
+from earmark.rules import Case
+from earmark.runs import Row, Run
+from earmark.scenarios.core import Scenario
+from earmark.verification import verify_many
+
+GROUP = 64
+"""Clips that are recorded, verified and written at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One clip to measure on.
+
+    Attributes:
+        name: Its name.
+        audio: File or canonical audio; files are loaded when they are needed.
+        base: The clip it was made from; by default its own name.
+        language: Language that is requested; None lets the model detect it.
+        expected: The true transcript, where it is known.
+    """
+
+    name: str
+    audio: AudioLike
+    base: str = ""
+    language: str | None = "en"
+    expected: str | None = None
+
+    def clip(self) -> Clip:
+        """Return audio and request; the nonce follows from the name, so that a study can be repeated."""
+        import hashlib
+
+        audio = load_audio(self.audio)
+        nonce = hashlib.sha256(self.name.encode()).hexdigest()[:32]
+        return Clip(audio=audio, request=request(audio, language=self.language, nonce=nonce))
+
+
+def measure(
+    reference: Model,
+    scenario: Scenario,
+    samples: Iterable[Sample],
+    *,
+    k: int = DEFAULT_K,
+    level: Level = "scores",
+    batch_size: int = 8,
+    profile: ProfileLike = RULES,
+) -> Iterator[Row]:
+    """Record clips as a provider would and compare them with the reference.
+
+    Args:
+        reference: The model that is claimed.
+        scenario: The provider.
+        samples: Clips, in any number.
+        k: Listed tokens per position.
+        level: Level of the evidence.
+        batch_size: Segments at once.
+        profile: As for `verify`; by default the outcome is that of the rules alone.
+
+    Yields:
+        One row per clip, in order.
+    """
+    stream = iter(samples)
+    while group := list(islice(stream, GROUP)):
+        clips = [sample.clip() for sample in group]
+        evidence = scenario.record(reference, clips, k=k, level=level, batch_size=batch_size)
+        cases = [
+            Case(evidence=e, request=c.request, audio=c.audio, receipt=e.receipt)
+            for e, c in zip(evidence, clips, strict=True)
+        ]
+        verdicts = verify_many(cases, reference, profile=profile, batch_size=batch_size)
+        for sample, own, verdict in zip(group, evidence, verdicts, strict=True):
+            yield _row(reference, scenario, sample, own, verdict)
+
+
+def study(
+    reference: Model,
+    scenarios: Sequence[Scenario],
+    samples: Sequence[Sample],
+    out: str | os.PathLike[str],
+    *,
+    k: int = DEFAULT_K,
+    level: Level = "scores",
+    batch_size: int = 8,
+    profile: ProfileLike = RULES,
+    advance: Callable[[int], None] | None = None,
+) -> Run:
+    """Measure every scenario on every clip, one flushed JSON line per row; a second call goes on where one stopped.
+
+    Args:
+        reference: The model that is claimed.
+        scenarios: The providers.
+        samples: The clips.
+        out: The file of the run; rows that it already holds are not measured again.
+        k: Listed tokens per position.
+        level: Level of the evidence.
+        batch_size: Segments at once.
+        profile: As for `verify`; by default the outcome is that of the rules alone.
+        advance: Called with the number of finished rows.
+
+    Returns:
+        The whole run.
+
+    Raises:
+        OutputError: The file cannot be written.
+        RecordError: The file holds something else; a last line cut short by a kill is dropped.
+    """
+    path, step = Path(out), advance or (lambda _: None)
+    _drop_torn_line(path)
+    done = {(row.scenario, row.clip) for row in Run.read(path)} if path.exists() else set()
+    step(len(done))
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            for scenario in scenarios:
+                missing = [sample for sample in samples if (scenario.name, sample.name) not in done]
+                options = {"k": k, "level": level, "batch_size": batch_size, "profile": profile}
+                for row in measure(reference, scenario, missing, **options):  # type: ignore[arg-type]  # one per name
+                    file.write(row.to_json() + "\n")
+                    file.flush()
+                    step(1)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error}") from error
+    return Run.read(path)
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off a last line without its end: the process was killed while writing it."""
+    data = path.read_bytes() if path.exists() else b""
+    if data and not data.endswith(b"\n"):
+        path.write_bytes(data[: data.rfind(b"\n") + 1])
+
+
+def _row(reference: Model, scenario: Scenario, sample: Sample, evidence: Evidence, verdict: Verdict) -> Row:
+    deciding = [finding for finding in verdict.findings if finding.code != "profile.missing"]
+    severities = {finding.severity for finding in deciding}
+    by_rules = "FAIL" if "fail" in severities else "INCONCLUSIVE" if "inconclusive" in severities else "PASS"
+    return Row(
+        clip=sample.name,
+        base=sample.base or sample.name,
+        scenario=scenario.name,
+        honest=scenario.honest,
+        model=reference.info.name,
+        weights=reference.info.weights,
+        family=reference.info.family,
+        precision=reference.info.precision,
+        level=evidence.level,
+        outcome=by_rules,
+        findings=tuple(finding.code for finding in deciding if finding.severity != "note"),
+        positions=sum(len(segment.ids) for segment in evidence.segments),
+        statistics=dict(verdict.fingerprint) if verdict.fingerprint else {},
+        text=evidence.text,
+        expected=sample.expected,
+        seconds=evidence.segments[-1].end / 16_000,
+    )

@@ -1,0 +1,142 @@
+"""Audits: the log is the state, every clip counts once, shelter counts against the provider."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+from made_profiles import calibrated
+
+from earmark import audit
+from earmark.audit import Entry, run_audit, score_of
+from earmark.errors import RecordError, UsageError
+from earmark.fingerprint.types import Fingerprint
+from earmark.records.verdict import Verdict, broken, decide, note, unclear
+from earmark.rules import Case
+from earmark.scenarios import scenario
+
+
+@pytest.fixture(scope="module")
+def profile(nano):
+    return calibrated(nano)
+
+
+def verdict(*findings, value=1e-6):
+    """A verdict with one statistic."""
+    fingerprint = Fingerprint("autoregressive", ("logprob_l1",), (value,))
+    return Verdict(outcome=decide(findings), proves="committed", findings=findings, fingerprint=fingerprint)
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Verdicts by the name of the clip, without a model; returns the names that were verified."""
+    seen: list[str] = []
+
+    def verify_many(cases, reference, **options):  # noqa: ARG001
+        for case in cases:
+            seen.append(case.audio)
+            rng = np.random.default_rng(int(case.audio[4:]))
+            size = 0.03 if case.audio.startswith("bad") else 1e-6 * float(np.exp(0.5 * rng.standard_normal()))
+            yield verdict(value=size)
+
+    monkeypatch.setattr(audit, "verify_many", verify_many)
+    return seen
+
+
+def stream(count, kind="good"):
+    return [(f"{kind}{i}", Case(evidence=None, audio=f"{kind}{i}")) for i in range(count)]
+
+
+def test_an_honest_provider_passes_and_a_cheat_fails_early(nano, profile, fast, tmp_path):
+    good = run_audit(stream(200), nano, profile, tmp_path / "good.jsonl")
+    assert (good.outcome, good.clips) == ("PASS", 200)
+    fast.clear()
+    bad = run_audit(stream(200, "badd"), nano, profile, tmp_path / "bad.jsonl")
+    assert bad.outcome == "FAIL"
+    assert len(fast) == bad.clips == audit.ROUND, "it ends at the first look behind the decision"
+    assert run_audit(stream(64, "badd"), nano, profile, tmp_path / "all.jsonl", stop=False).clips == 64
+
+
+def test_killed_twenty_times_ends_the_same(nano, profile, fast, tmp_path):
+    """A kill leaves any prefix of the log; what was logged is not verified again, and nothing is lost."""
+    whole = run_audit(stream(150), nano, profile, tmp_path / "whole.jsonl")
+    expected = (tmp_path / "whole.jsonl").read_bytes()
+    rng, log = random.Random(3), tmp_path / "killed.jsonl"
+    kept = 0
+    for _ in range(20):
+        kept = rng.randint(kept, len(expected))
+        log.write_bytes(expected[:kept])
+        fast.clear()
+        again = run_audit(stream(150), nano, profile, log)
+        assert log.read_bytes() == expected
+        assert len(fast) == 150 - expected[:kept].count(b"\n")
+        assert again.log_e == pytest.approx(whole.log_e)
+
+
+def test_logs_of_another_audit_are_refused(nano, profile, fast, tmp_path):  # noqa: ARG001
+    log = tmp_path / "log.jsonl"
+    run_audit(stream(40), nano, profile, log)
+    with pytest.raises(RecordError, match="another profile or rate"):
+        run_audit(stream(40), nano, profile, log, rate=0.01)
+    log.write_text("{}\n")
+    with pytest.raises(RecordError, match="line 1"):
+        run_audit(stream(40), nano, profile, log)
+
+
+def test_refused(nano, profile, fast, tmp_path):  # noqa: ARG001
+    with pytest.raises(UsageError, match="stands twice"):
+        run_audit(stream(3) * 2, nano, profile, tmp_path / "a.jsonl")
+    with pytest.raises(UsageError, match="expected 0 to 1"):
+        run_audit(stream(3), nano, profile, tmp_path / "b.jsonl", reexecute=2)
+    with pytest.raises(UsageError, match="expected one of"):
+        run_audit(stream(3), nano, calibrated(nano, weights="1" * 64), tmp_path / "c.jsonl")
+
+
+def test_what_counts_against_the_provider(profile):
+    """Broken rules and shelter are infinite, the verifier's faults do not count, statistics give their score."""
+    assert score_of(verdict(broken("text.mismatch", 1, 2)), profile) == math.inf
+    assert score_of(verdict(unclear("receipt.missing", "provider", 1, 2)), profile) == math.inf
+    assert score_of(verdict(unclear("replay.failed", "verifier", 1, 2)), profile) is None
+    assert score_of(verdict(unclear("audio.lossy", "input", 1, 2)), profile) is None
+    plain = score_of(verdict(note("margin.near_tie", 1, 2)), profile)
+    assert math.isfinite(plain)
+    assert plain < score_of(verdict(broken("statistics.profile", 1, 2), value=0.5), profile) < math.inf
+
+
+def test_entries_survive_the_log():
+    for score in (1.5, None, math.inf):
+        entry = Entry(
+            clip='a"\n',
+            outcome="FAIL",
+            mode="replay",
+            score=score,
+            p_value=None,
+            findings=("x",),
+            log_e=0.1,
+            decision="",
+        )
+        assert Entry.from_json(entry.to_json()) == entry
+
+
+def test_share_that_is_decoded_again():
+    drawn = [audit._drawn("secret", f"clip{i}", 0.25) for i in range(4000)]
+    assert abs(np.mean(drawn) - 0.25) < 0.03
+    assert drawn != [audit._drawn("other", f"clip{i}", 0.25) for i in range(4000)]
+
+
+def test_with_a_real_model(nano, clips, profile, tmp_path):
+    """Honest and int4 evidence through the whole path, some of it decoded again."""
+    chosen = clips[:3]
+    for cheat, expected in ((scenario("honest", batch_size=1), "PASS"), (scenario("quantise", bits=4), "FAIL")):
+        evidence = cheat.record(nano, chosen)
+        cases = [
+            (f"clip{i}", Case(evidence=e, audio=c.audio, request=c.request, receipt=e.receipt))
+            for i, (e, c) in enumerate(zip(evidence, chosen, strict=True))
+        ]
+        log = tmp_path / f"{expected}.jsonl"
+        run_audit(cases, nano, profile, log, reexecute=0.5, seed="s")
+        entries = [Entry.from_json(line) for line in log.read_text().splitlines()]
+        assert {entry.outcome for entry in entries} == {expected}
+        assert {entry.mode for entry in entries} == {"replay", "reexecute"}

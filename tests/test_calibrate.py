@@ -1,0 +1,213 @@
+"""From honest runs to a profile: rates that hold, splits without leaks, refusals, restarts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from made_profiles import CHANNELS, calibrated, row
+
+import earmark
+from earmark.calibrate import Shares, calibrate, split_bases
+from earmark.errors import RecordError, UsageError
+from earmark.fingerprint.types import Fingerprint
+from earmark.profiles import PROFILE_FILE, SCORES_FILE, find_profile, load_profile
+from earmark.runs import Run
+from earmark.scenarios import scenario
+from earmark.study import Sample, study
+
+
+def honest_run(clips: int, seed: int = 0) -> Run:
+    """Lognormal distances under two honest scenarios; margins that are nearly always 0."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(clips):
+        level = rng.standard_normal()
+        for name in ("a", "b"):
+            margin = 1e-5 if rng.random() < 0.01 else 0.0
+            rows.append(row(f"clip{i}", name, (float(np.exp(0.3 * level + 0.1 * rng.standard_normal())), margin)))
+    return Run(rows)
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return calibrate(honest_run(3500), CHANNELS)
+
+
+def test_rate_holds_on_fresh_clips(profile):
+    """The promised rate, on 20 000 honest clips that the profile never saw."""
+    fresh = honest_run(20_000, seed=1).where(lambda r: r.scenario == "a")
+    scores = profile.scale.scores(fresh.matrix(CHANNELS))
+    from earmark.decision.conformal import conformal_p
+
+    alarms = float((conformal_p(scores, profile.scores) <= profile.header.rate).mean())
+    assert profile.header.rate == 1e-3
+    assert alarms <= 2e-3  # a calibration of 1500 clips scatters about the rate itself; the mean over many holds it
+
+
+def test_cheats_stand_out_in_their_channel(profile):
+    honest = profile.judge({"distance": 1.0, "margin": 0.0})
+    far, margin = profile.judge({"distance": 8.0, "margin": 0.0}), profile.judge({"distance": 1.0, "margin": 0.4})
+    assert honest.p_value > 0.05
+    assert far.p_value == margin.p_value == 1 / 1501
+    assert (far.leading, margin.leading) == CHANNELS
+    nothing = profile.judge({"distance": math.nan, "margin": math.nan})
+    assert math.isnan(nothing.p_value)
+
+
+def test_held_out_clips_are_counted(profile):
+    assert profile.header.held_out.clips == 1500
+    assert profile.header.held_out.alarms <= 6
+    assert profile.header.held_out.upper() < 0.01
+    assert profile.header.scenarios == ("a", "b")
+
+
+def test_saved_and_loaded(profile, tmp_path):
+    profile.save(tmp_path / "p")
+    again = load_profile(tmp_path / "p")
+    assert again.header == profile.header
+    assert np.array_equal(again.scores, profile.scores)
+    assert again.bets() == profile.bets()
+
+
+def test_splits_never_share_a_base_clip():
+    split = split_bases([f"c{i}" for i in range(1000)])
+    parts = (split.development, split.conformal, split.held_out)
+    assert sum(map(len, parts)) == len(frozenset.union(*parts)) == 1000
+    assert split == split_bases([f"c{i}" for i in reversed(range(1000))] * 2), "order and repeats change nothing"
+    assert split != split_bases([f"c{i}" for i in range(1000)], seed="other")
+
+
+def test_a_clip_that_breaks_a_rule_counts_as_an_alarm():
+    run = honest_run(700)
+    split = split_bases([r.base for r in run])
+    broken = sorted(split.held_out)[:3]
+    rows = [dataclasses.replace(r, outcome="FAIL") if r.base in broken else r for r in run]
+    assert calibrate(Run(rows), CHANNELS).header.held_out.alarms >= 3
+
+
+@pytest.mark.parametrize(
+    ("run", "options", "message"),
+    [
+        (honest_run(100), {}, "14 development clips; 20"),
+        (honest_run(700), {"rate": 1e-3}, "needs 999 calibration clips; there are 300"),
+        (honest_run(0), {}, "no honest rows"),
+        (Run([*honest_run(300), row("x", "a", (1.0, 0.0), precision="bf16")]), {}, "mixes"),
+    ],
+)
+def test_refused_with_the_number_that_is_needed(run, options, message):
+    with pytest.raises(UsageError, match=message):
+        calibrate(run, CHANNELS, **options)
+
+
+def test_fewer_clips_promise_less():
+    small = calibrate(honest_run(300), CHANNELS, shares=Shares(development=0.2, conformal=0.4))
+    assert small.header.rate == pytest.approx(1 / 121)
+
+
+def test_damaged_profiles_are_refused(profile, tmp_path):
+    profile.save(tmp_path)
+    header = json.loads((tmp_path / PROFILE_FILE).read_text())
+    for change, message in (
+        ({"format": "earmark.profile/9"}, "profile/9"),
+        ({"width": [0.0, 1.0]}, "widths above 0"),
+        ({"channels": ["distance"]}, "one finite number per channel"),
+        ({"rate": 1e-6}, "allow 0.00067"),
+        ({"surprise": 1}, "surprise"),
+    ):
+        (tmp_path / PROFILE_FILE).write_text(json.dumps(header | change))
+        with pytest.raises(RecordError, match=message):
+            load_profile(tmp_path)
+    (tmp_path / PROFILE_FILE).write_text(json.dumps(header))
+    (tmp_path / SCORES_FILE).write_bytes(b"\x08" + b"\0" * 40)
+    with pytest.raises(RecordError, match="no scores"):
+        load_profile(tmp_path)
+    (tmp_path / SCORES_FILE).unlink()
+    with pytest.raises(UsageError, match=r"scores\.safetensors"):
+        load_profile(tmp_path)
+
+
+def test_profile_of_another_model_or_version(profile, nano):
+    with pytest.raises(UsageError, match="expected one of embedded:whisper-nano"):
+        profile.check_fits(nano.info)
+    other = Fingerprint("ctc", CHANNELS, (1.0, 0.0), version=999)
+    with pytest.raises(UsageError, match="version 999"):
+        profile.judge(other)
+
+
+def test_found_by_weights_precision_decoding_and_level(profile, nano, tmp_path, monkeypatch):
+    info = dataclasses.replace(nano.info, weights="0" * 64)
+    monkeypatch.setenv("EARMARK_PROFILES", str(tmp_path))
+    assert find_profile(info, "greedy", "scores") is None
+    profile.save(tmp_path / "one")
+    assert find_profile(info, "greedy", "scores").header == profile.header
+    assert find_profile(info, "greedy", "sketch") is None
+    assert find_profile(dataclasses.replace(info, precision="bf16"), "greedy", "scores") is None
+
+
+def test_rows_survive_files(tmp_path):
+    rows = Run([row("a", "x", (0.5, math.nan), text="<b>\n", findings=("k.low",)), row("b", "x", (1.0, 2.0))])
+    rows.write(tmp_path / "run.jsonl")
+    again = Run.read(tmp_path / "run.jsonl")
+    assert np.array_equal(again.matrix(CHANNELS), rows.matrix(CHANNELS), equal_nan=True)
+    assert [(r.text, r.findings) for r in again] == [(r.text, r.findings) for r in rows]
+    (tmp_path / "bad.jsonl").write_text(rows[0].to_json() + "\n{}\n")
+    with pytest.raises(RecordError, match=r"bad\.jsonl, line 2"):
+        Run.read(tmp_path / "bad.jsonl")
+    assert len(rows.to_pandas()) == 4
+
+
+def test_a_study_that_was_killed_goes_on(nano, clips, tmp_path):
+    samples = [Sample(name=f"clip{i}", audio=clip.audio) for i, clip in enumerate(clips[:3])]
+    providers = [scenario("honest", batch_size=1), scenario("quantise", bits=4, group=64)]
+    whole = study(nano, providers, samples, tmp_path / "whole.jsonl", profile="provisional")
+    assert [(r.scenario, r.clip, r.outcome) for r in whole] == [
+        *(("honest-batch-1", f"clip{i}", "PASS") for i in range(3)),
+        *(("int4-g64", f"clip{i}", "FAIL") for i in range(3)),
+    ]
+    lines = (tmp_path / "whole.jsonl").read_bytes()
+    (tmp_path / "killed.jsonl").write_bytes(lines[: int(len(lines) * 0.6)])
+    counted: list[int] = []
+    again = study(nano, providers, samples, tmp_path / "killed.jsonl", profile="provisional", advance=counted.append)
+    assert {(r.scenario, r.clip, r.outcome, r.text) for r in again} == {
+        (r.scenario, r.clip, r.outcome, r.text) for r in whole
+    }
+    assert sum(counted) == 6
+    assert len(again) == 6
+
+
+def test_verify_judges_by_a_profile(nano, clips, tmp_path, monkeypatch):
+    """PASS with a p-value for honest evidence, FAIL for int4, by object, by folder, and found by itself."""
+    profile = calibrated(nano)
+    profile.save(tmp_path / "nano")
+    cheat = scenario("quantise", bits=4, group=64).record(nano, clips[:1])[0]
+    honest_ = earmark.record(nano, clips[0].request, clips[0].audio)
+    monkeypatch.setenv("EARMARK_PROFILES", str(tmp_path))
+    for given in (profile, tmp_path / "nano", None):
+        good, bad = (earmark.verify(e, clips[0].request, clips[0].audio, nano, profile=given) for e in (honest_, cheat))
+        assert (good.outcome, bad.outcome) == ("PASS", "FAIL")
+        assert good.p_value > profile.header.rate >= bad.p_value == 1 / 301
+        assert "statistics.profile" in [finding.code for finding in bad.findings]
+        assert good.profile == profile.name
+
+
+def test_verify_without_a_fitting_profile(nano, clips, tmp_path):
+    """No profile keeps the question open and says what to do; one of another model or decoding does not judge."""
+    evidence, (clip, *_) = earmark.record(nano, clips[0].request, clips[0].audio), clips
+    for given in (None, "rules"):
+        verdict = earmark.verify(evidence, clip.request, clip.audio, nano, profile=given)
+        assert verdict.outcome == "INCONCLUSIVE"
+        assert [f.code for f in verdict.findings] == ["profile.missing"]
+    beams = earmark.verify(evidence, clip.request, clip.audio, nano, profile=calibrated(nano, strategy="beam"))
+    assert [f.code for f in beams.findings] == ["profile.decoding"]
+    few = earmark.verify(evidence, clip.request, clip.audio, nano, profile=calibrated(nano, least_positions=999))
+    assert (few.outcome, [f.code for f in few.findings]) == ("INCONCLUSIVE", ["positions.few"])
+    with pytest.raises(UsageError, match="expected one of"):
+        earmark.verify(evidence, clip.request, clip.audio, nano, profile=calibrated(nano, weights="1" * 64))
+    with pytest.raises(UsageError, match="calibrate` again"):
+        earmark.verify(evidence, clip.request, clip.audio, nano, profile=calibrated(nano, fingerprint_version=99))
+    with pytest.raises(UsageError, match=r"profile\.json"):
+        earmark.verify(evidence, clip.request, clip.audio, nano, profile=str(tmp_path))
