@@ -1,0 +1,1 @@
+"""Other people's answers: what OpenAI-compatible servers, vLLM and Gonka return, read into evidence."""
