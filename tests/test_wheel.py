@@ -36,6 +36,9 @@ def test_wheel_holds_packages_and_data(wheel):
         "earmark/data/embedded/whisper-nano/README.md",
         "earmark/data/clips/manifest.jsonl",
         "earmark/data/clips/00.flac",
+        "earmark/data/challenges/manifest.jsonl",
+        "earmark/data/challenges/README.md",
+        "earmark/data/challenges/audio/clean-001.flac",
     ):
         assert name in names
     assert not [n for n in names if n.startswith(("verifiers/", "models/", "tests/", "training/"))]
@@ -59,3 +62,25 @@ def test_embedded_model_loads_from_the_wheel(wheel, tmp_path):
     assert outcome == "PASS"
     assert file.startswith(str(site))
     assert clip.startswith(str(site))
+
+
+def test_challenges_load_and_are_drawn_from_the_wheel(wheel, tmp_path):
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = (
+        "import sys; from earmark.challenges import load; from earmark.cli import main;"
+        "clips = load(); print(len(clips), clips.folder, clips['long-001'].audio().seconds);"
+        "sys.exit(main(['challenges', 'draw', '--seed', '00', '--n', '1', '--out', 'drawn']))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
+    count, folder, seconds = done.stdout.splitlines()[0].split()
+    assert int(count) >= 160
+    assert folder.startswith(str(site))
+    assert float(seconds) >= 60
+    if shutil.which("espeak-ng"):
+        assert (done.returncode, (tmp_path / "drawn" / "manifest.jsonl").is_file()) == (0, True), done.stderr
+    else:
+        assert "apt install espeak-ng" in done.stderr

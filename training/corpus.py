@@ -19,6 +19,7 @@ import soxr
 from numpy.typing import NDArray
 from rich.progress import track
 
+from earmark.challenges.synthesis import trim_silence
 from training.text import test_sentences, training_sentences
 from training.voices import Utterance, cast_voice, synthesise
 
@@ -45,15 +46,6 @@ def read_audio(path: Path) -> Samples:
     audio = soxr.resample(audio.mean(axis=1), rate_hz, SAMPLE_RATE_HZ)
     samples: Samples = np.clip(audio * 32767, -32768, 32767).astype(np.int16)
     return samples
-
-
-def trim_silence(samples: Samples, threshold: float = 0.01) -> Samples:
-    """Cut silence at both ends, leaving 50 ms: the augmentation adds silence of its own."""
-    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > threshold * 32767)
-    if loud.size == 0:
-        return samples
-    margin = SAMPLE_RATE_HZ // 20
-    return samples[max(0, loud[0] - margin) : loud[-1] + margin]
 
 
 def _say_chunk(utterances: list[Utterance]) -> list[Clip]:

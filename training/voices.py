@@ -7,21 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-
-def _words(text: str) -> list[str]:
-    return text.split()
-
-
-ACCENTS = ["en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029"]
-VARIANTS = _words(
-    "m1 m2 m3 m5 m7 m8 f1 f2 f3 f5 Alex Alicia Andy Annie Denis Diogo Gene Gene2 Henrique Hugo Jacky Lee Marco "
-    "Mario Michael Mike Nguyen Storm adam anika announcer antonio aunty belinda benjamin boris caleb david ed "
-    "grandma grandpa gustave iven iven2 iven3 john kaukovalta klatt klatt2 klatt4 marcelo max michel miguel "
-    "norbert pablo paul pedro quincy rob robert sandro shelby steph steph2 victor zac"
-)
-
-HELD_OUT_ACCENT = "en-us-nyc"
-HELD_OUT_VARIANTS = _words("m4 m6 f4 Andrea linda klatt3 edward travis steph3 iven4")
+from earmark.challenges.casting import ENGLISH_ACCENTS, HELD_OUT_ACCENT, HELD_OUT_VARIANTS, VARIANTS
+from earmark.challenges.synthesis import Voice, command
 
 #: (engine, name): share of the training clips; the variants are spread over the espeak share.
 TRAINING_SHARES = {
@@ -65,7 +52,7 @@ def cast_voice(text: str, rng: random.Random, *, held_out: bool) -> Utterance:
     engine, voice = rng.choices(list(shares), weights=list(shares.values()))[0]
     if engine == "espeak":
         variant = rng.choice(HELD_OUT_VARIANTS if held_out else VARIANTS)
-        voice = f"{HELD_OUT_ACCENT if held_out else rng.choice(ACCENTS)}+{variant}"
+        voice = f"{HELD_OUT_ACCENT if held_out else rng.choice(ENGLISH_ACCENTS)}+{variant}"
     return Utterance(text=text, engine=engine, voice=voice, rate=rng.uniform(0.8, 1.2), pitch=rng.randint(25, 75))
 
 
@@ -77,26 +64,17 @@ def synthesise(utterances: list[Utterance], folder: Path) -> list[Path]:
         if utterance.engine == "festival":
             script.append(_festival_lines(utterance, path))
         else:
-            command = _espeak_command if utterance.engine == "espeak" else _flite_command
-            subprocess.run(command(utterance, path), check=True, stderr=subprocess.DEVNULL)
+            voice = Voice(
+                engine=utterance.engine,  # type: ignore[arg-type]  # the literal, checked by `command`
+                name=utterance.voice,
+                rate=utterance.rate,
+                pitch=utterance.pitch,
+            )
+            subprocess.run(command(utterance.text, voice, path), check=True, stderr=subprocess.DEVNULL)
     if script:
         (folder / "say.scm").write_text("\n".join(script))
         subprocess.run(["festival", "-b", str(folder / "say.scm")], check=True, stdout=subprocess.DEVNULL)
     return paths
-
-
-def _espeak_command(utterance: Utterance, path: Path) -> list[str]:
-    speed = round(165 * utterance.rate)
-    options = ["-s", str(speed), "-p", str(utterance.pitch), "-v", utterance.voice]
-    return ["espeak-ng", *options, "-w", str(path), utterance.text]
-
-
-def _flite_command(utterance: Utterance, path: Path) -> list[str]:
-    base_hz = {"kal16": 105, "rms": 95, "awb": 125, "slt": 180}[utterance.voice]
-    pitch_hz = base_hz * (1 + (utterance.pitch - 50) / 125)
-    settings = {"duration_stretch": f"{1 / utterance.rate:.3f}", "int_f0_target_mean": f"{pitch_hz:.1f}"}
-    options = [part for key, value in settings.items() for part in ("--setf", f"{key}={value}")]
-    return ["flite", "-voice", utterance.voice, *options, "-t", utterance.text, "-o", str(path)]
 
 
 def _festival_lines(utterance: Utterance, path: Path) -> str:
