@@ -89,7 +89,7 @@ def _load(
 
     digest = weights_digest(folder)
     with shared.opening(folder, kind.__name__):
-        module = shared.read_network(kind, folder, attention=options["attention"])
+        module = shared.read_network(kind, folder, attention=options["attention"], unused=("num_batches_tracked",))
         processor = transformers.ParakeetProcessor.from_pretrained(folder, local_files_only=True)
     info = shared.describe_model(
         weights=digest,

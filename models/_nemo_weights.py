@@ -1,0 +1,246 @@
+"""From NeMo's names and settings to those of transformers' Parakeet, which is the same network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from earmark.errors import ModelError
+from earmark.models._nemo_archive import Archive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Head = Literal["ctc", "transducer"]
+
+RENAMES = (
+    (r"^encoder\.pre_encode\.conv\.", "encoder.subsampling.layers."),
+    (r"^encoder\.pre_encode\.out\.", "encoder.subsampling.linear."),
+    (r"\.self_attn\.linear_([qkv])\.", r".self_attn.\1_proj."),
+    (r"\.self_attn\.linear_out\.", ".self_attn.o_proj."),
+    (r"\.self_attn\.linear_pos\.", ".self_attn.relative_k_proj."),
+    (r"\.self_attn\.pos_bias_([uv])$", r".self_attn.bias_\1"),
+    (r"\.conv\.batch_norm\.", ".conv.norm."),
+    (r"^(ctc_)?decoder\.decoder_layers\.0\.", "ctc_head."),
+    (r"^decoder\.prediction\.embed\.", "decoder.embedding."),
+    (r"^decoder\.prediction\.dec_rnn\.lstm\.", "decoder.lstm."),
+    (r"^joint\.pred\.", "decoder.decoder_projector."),
+    (r"^joint\.enc\.", "encoder_projector."),
+    (r"^joint\.joint_net\.\d+\.", "joint.head."),
+)
+"""NeMo's name to transformers'."""
+ONLY_TRANSDUCER = ("decoder.prediction.", "joint.")
+ONLY_CTC = ("ctc_decoder.", "decoder.decoder_layers.")
+FEATURES = "preprocessor."
+
+ENCODER: Mapping[str, tuple[Any, ...]] = {
+    "subsampling": ("dw_striding",),
+    "self_attention_model": ("rel_pos",),
+    "conv_norm_type": ("batch_norm",),
+    "conv_context_size": (None,),
+    "att_context_size": ([-1, -1], None),
+    "att_context_style": ("regular",),
+    "causal_downsampling": (False,),
+    "untie_biases": (True,),
+    "reduction": (None,),
+    "feat_out": (-1,),
+    "global_tokens": (0,),
+}
+"""What transformers' encoder can do, by setting; most of NeMo's defaults are the first value."""
+HINT = '. Load it through NeMo itself: engine="nemo"'
+DEFAULTS = {"subsampling": "striding"}
+"""NeMo's defaults that are something else."""
+PREPROCESSOR: Mapping[str, tuple[Any, ...]] = {
+    "sample_rate": (16_000,),
+    "normalize": ("per_feature",),
+    "window": ("hann",),
+    "log": (True,),
+    "frame_splicing": (1,),
+    "mag_power": (2.0,),
+    "lowfreq": (0,),
+    "highfreq": (None,),
+    "exact_pad": (False,),
+    "log_zero_guard_type": ("add",),
+    "log_zero_guard_value": (2**-24,),
+    "mel_norm": ("slaney",),
+}
+
+
+def setting(config: Mapping[str, Any], path: str, default: Any = None) -> Any:
+    """Return one setting; NeMo's `${model.other.setting}` is followed.
+
+    Args:
+        config: The configuration.
+        path: Names with dots between them.
+        default: What a missing setting is.
+
+    Example:
+        >>> setting({"a": {"b": "${model.c}"}, "c": 5}, "a.b")
+        5
+    """
+    for _ in range(8):
+        value: Any = config
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        pointer = re.fullmatch(r"\$\{(?:model\.)?([\w.]+)\}", value) if isinstance(value, str) else None
+        if pointer is None:
+            return default if value is None else value
+        path = pointer[1]
+    raise ModelError(f"the setting {path!r} of the config refers to itself")
+
+
+def heads(config: Mapping[str, Any]) -> tuple[Head, ...]:
+    """Return what a checkpoint can decode with, its own choice first; () where it is no Parakeet.
+
+    Example:
+        >>> heads({"target": "nemo.collections.asr.models.ctc_bpe_models.EncDecCTCModelBPE"})
+        ('ctc',)
+    """
+    target = str(config.get("target", "")).rsplit(".", maxsplit=1)[-1]
+    if "Hybrid" in target:
+        return ("transducer", "ctc")
+    return ("ctc",) if "CTC" in target else ("transducer",) if "RNNT" in target else ()
+
+
+def parakeet_network(archive: Archive, head: Head, attention: str) -> Any:
+    """Return the network of transformers with the weights of an archive, in float32.
+
+    Args:
+        archive: The archive.
+        head: Which of its heads.
+        attention: Attention kernel.
+
+    Raises:
+        ModelError: It is a network that transformers does not have.
+    """
+    import transformers
+
+    _check(archive, "encoder", ENCODER, HINT)
+    tensors = renamed(archive.tensors, head)
+    try:
+        encoder = _encoder_config(archive, tensors)
+        if head == "ctc":
+            vocab = len(tensors["ctc_head.bias"])
+            config = transformers.ParakeetCTCConfig(vocab_size=vocab, pad_token_id=vocab - 1, encoder_config=encoder)
+            kind = transformers.ParakeetForCTC
+        else:
+            kind, config = _transducer_config(archive, tensors, encoder)
+        config._attn_implementation = attention  # noqa: SLF001 - the one way to say it without from_pretrained
+        module = kind(config)
+        module.load_state_dict(tensors)
+    except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{archive.path} has other weights than a Parakeet {head} model: {reason}") from error
+    return module.float().eval()
+
+
+def renamed(tensors: Mapping[str, Tensor], head: Head) -> dict[str, Tensor]:
+    """Return the weights of the encoder and one head under transformers' names."""
+    other = ONLY_CTC if head == "transducer" else ONLY_TRANSDUCER
+    own = {}
+    for name, tensor in tensors.items():
+        if not name.startswith((FEATURES, *other)):
+            target = name
+            for pattern, replacement in RENAMES:
+                target = re.sub(pattern, replacement, target)
+            own[target] = tensor
+    return own
+
+
+def _check(archive: Archive, part: str, known: Mapping[str, tuple[Any, ...]], hint: str = "") -> None:
+    for name, values in known.items():
+        found = setting(archive.config, f"{part}.{name}", DEFAULTS.get(name, values[0]))
+        if found not in values:
+            raise ModelError(
+                f"{archive.path}: {part}.{name} is {found!r}; transformers' Parakeet has {values[0]!r}{hint}"
+            )
+
+
+def _encoder_config(archive: Archive, tensors: Mapping[str, Tensor]) -> Any:
+    import transformers
+
+    config, first = archive.config, "encoder.layers.0."
+    feed_forward, width = tensors[first + "feed_forward1.linear1.weight"].shape
+    layers = {int(match[1]) for match in (re.match(r"encoder\.layers\.(\d+)\.", name) for name in tensors) if match}
+    return transformers.ParakeetEncoderConfig(
+        hidden_size=width,
+        num_hidden_layers=len(layers),
+        num_attention_heads=len(tensors[first + "self_attn.bias_u"]),
+        intermediate_size=feed_forward,
+        attention_bias=first + "self_attn.q_proj.bias" in tensors,
+        convolution_bias=first + "conv.pointwise_conv1.bias" in tensors,
+        conv_kernel_size=tensors[first + "conv.depthwise_conv.weight"].shape[-1],
+        subsampling_factor=int(setting(config, "encoder.subsampling_factor", 4)),
+        subsampling_conv_channels=len(tensors["encoder.subsampling.layers.0.weight"]),
+        num_mel_bins=int(setting(config, "encoder.feat_in", 80)),
+        scale_input=bool(setting(config, "encoder.xscaling", default=True)),
+    )
+
+
+def _transducer_config(archive: Archive, tensors: dict[str, Tensor], encoder: Any) -> tuple[Any, Any]:
+    """Return class and config; a blank's embedding is 0, as NeMo has it at the start."""
+    import torch
+    import transformers
+
+    activation = setting(archive.config, "joint.jointnet.activation", "relu")
+    if activation not in ("relu", "tanh", "sigmoid"):
+        raise ModelError(f"{archive.path}: the joint's activation is {activation!r}; known: relu, tanh, sigmoid")
+    durations = durations_of(archive.config)
+    blank = len(tensors["joint.head.bias"]) - len(durations) - 1
+    embedding = tensors["decoder.embedding.weight"][:blank]
+    tensors["decoder.embedding.weight"] = torch.cat([embedding, torch.zeros_like(embedding[:1])])
+    fields: dict[str, Any] = {
+        "vocab_size": blank + 1,
+        "blank_token_id": blank,
+        "pad_token_id": blank,
+        "decoder_hidden_size": embedding.shape[1],
+        "num_decoder_layers": sum(name.startswith("decoder.lstm.weight_ih") for name in tensors),
+        "hidden_act": activation,
+        "encoder_config": encoder,
+    }
+    if durations:
+        return transformers.ParakeetForTDT, transformers.ParakeetTDTConfig(durations=list(durations), **fields)
+    return transformers.ParakeetForRNNT, transformers.ParakeetRNNTConfig(**fields)
+
+
+def durations_of(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the durations of a TDT checkpoint, () of RNN-T."""
+    if not setting(config, "joint.num_extra_outputs", 0):
+        return ()
+    places = ("decoding.durations", "model_defaults.tdt_durations", "loss.tdt_kwargs.durations")
+    return next((tuple(value) for place in places if isinstance(value := setting(config, place), list)), ())
+
+
+def max_symbols_of(config: Mapping[str, Any]) -> int:
+    """Return the most tokens that greedy decoding writes at one frame, 0 without a limit."""
+    names = ("decoding.greedy.max_symbols", "decoding.greedy.max_symbols_per_step")
+    return int(next((value for name in names if (value := setting(config, name))), 0))
+
+
+def extractor_of(archive: Archive) -> Any:
+    """Return the feature extractor of transformers, with the archive's own filter bank where it has one.
+
+    Raises:
+        ModelError: The archive has other features.
+    """
+    import transformers
+
+    _check(archive, "preprocessor", PREPROCESSOR)
+    rate, get = 16_000, setting
+    window = round(rate * float(get(archive.config, "preprocessor.window_size", 0.02)))
+    mels = int(get(archive.config, "preprocessor.features", 64))
+    extractor = transformers.ParakeetFeatureExtractor(
+        feature_size=mels,
+        sampling_rate=rate,
+        hop_length=round(rate * float(get(archive.config, "preprocessor.window_stride", 0.01))),
+        n_fft=int(get(archive.config, "preprocessor.n_fft", 1 << (window - 1).bit_length())),
+        win_length=window,
+        preemphasis=float(get(archive.config, "preprocessor.preemph", 0.97)),
+    )
+    stored = archive.tensors.get(f"{FEATURES}featurizer.fb")
+    if stored is not None and stored.numel() == extractor.mel_filters.numel():
+        extractor.mel_filters = stored.reshape(extractor.mel_filters.shape).float()
+    return extractor
