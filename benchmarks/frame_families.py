@@ -1,6 +1,6 @@
 """Every statistic of the ctc and transducer families for honest and cheating providers, and what they detect.
 
-    python benchmarks/frame_families.py [AUDIO...] [--models MODEL...] [--dtypes float32 float16] [--json FILE]
+    python benchmarks/frame_families.py [AUDIO...] [--models MODEL...] [--dtypes float32 float16] [--only honest int8]
 
 Stand-ins are the embedded models whose names begin with the model's: a sibling of another seed, a student, an earlier
 step. For every precision it prints the verdicts of the provisional profile, then for every statistic the largest honest
@@ -50,12 +50,13 @@ def providers(source: str, dtype: str, extra: list[str]) -> Iterator[Scenario]:
         yield other_checkpoint(model=model, name=short)
 
 
-def measure(source: str, dtype: str, clips: list[Clip], extra: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield one row per provider."""
+def measure(source: str, dtype: str, clips: list[Clip], extra: list[str], only: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield one row per provider, of those whose names hold one of the words of `only`."""
     provider = earmark.load(source, device="cpu", dtype=dtype)
     reference = earmark.load(source, device="cpu", dtype=dtype, arithmetic="float32")
     texts: list[str] = []
-    for made in providers(source, dtype, extra):
+    wanted = [made for made in providers(source, dtype, extra) if any(word in made.name for word in only)]
+    for made in wanted:
         evidence = made.record(provider, clips, level="sketch")
         texts = texts or [e.text for e in evidence]
         cases = [Case(evidence=e, audio=c.audio, request=c.request) for e, c in zip(evidence, clips, strict=True)]
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("audio", nargs="*", type=Path)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--stand-ins", nargs="*", default=[])
+    parser.add_argument("--only", nargs="+", default=[""])
     parser.add_argument("--dtypes", nargs="+", default=DTYPES)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -121,7 +123,7 @@ def main() -> None:
     for source in arguments.models:
         rows = []
         for dtype in arguments.dtypes:
-            for row in measure(source, dtype, clips, arguments.stand_ins):
+            for row in measure(source, dtype, clips, arguments.stand_ins, arguments.only):
                 rows.append(row)
                 if arguments.json:
                     with arguments.json.open("a", encoding="utf-8") as file:

@@ -1,12 +1,13 @@
 """What verifying costs beside the encoder alone, in CTC and transducer models of full size and in the embedded ones.
 
-    python benchmarks/throughput.py [--seconds 30] [--batch 1] [--repeats 2] [--only full nano] [--tokens 1024]
+    OMP_NUM_THREADS=1 python benchmarks/throughput.py [--seconds 30] [--repeats 2] [--only full nano] [--tokens 1024]
 
 Full size means the shapes of Parakeet 0.6B (24 layers, width 1024, 1024 tokens and the blank, durations 0 to 4) with
 random weights, a path of one token every 3 frames (about 4 a second) and noise as audio; cost does not depend on the
 values. The encoder's forward pass and the whole verification of evidence (its rules, the replay with the exact lattice,
 the statistics) run in turn on the same batch, in the same arithmetic (float32), in one process. The least of all
-repeats counts, in CPU time of all threads, which other work on the machine disturbs less than wall time.
+repeats counts, in CPU time, which other work on the machine disturbs less than wall time; with several threads on a
+busy machine it would count their waiting, up to ten times the work.
 """
 
 from __future__ import annotations

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import earmark
 from earmark import Clip, record_many
+
+# helpers of several tests lie beside them; the recipes that make checkpoints in the real format, in training/
+sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+
+# a busy machine is no reason to fail
+settings.register_profile("earmark", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("earmark")
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +29,16 @@ def speech_dir() -> Path:
     folder = Path(os.environ.get("EARMARK_SPEECH", beside))
     if not (folder / "manifest.jsonl").is_file():
         pytest.skip(f"no recordings in {folder}: set EARMARK_SPEECH to the folder of real speech")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights_dir() -> Path:
+    """Return the folder of real checkpoints: EARMARK_WEIGHTS, or ../shared/weights beside the repository."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "weights"
+    folder = Path(os.environ.get("EARMARK_WEIGHTS", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no checkpoints in {folder}: set EARMARK_WEIGHTS to the folder of real weights")
     return folder
 
 

@@ -6,6 +6,7 @@ import importlib.util
 from itertools import islice
 from pathlib import Path
 
+import frame_cases
 import pytest
 
 import earmark
@@ -21,8 +22,9 @@ def fuzz():
     return module
 
 
-def test_damaged_evidence_never_crashes_and_never_passes(fuzz, nano, clips):
-    evidence = earmark.record(nano, clips[0].request, clips[0].audio, level="sketch")
+@pytest.mark.parametrize("level", ["sketch", "compact"])
+def test_damaged_evidence_never_crashes_and_never_passes(fuzz, nano, clips, level):
+    evidence = earmark.record(nano, clips[0].request, clips[0].audio, level=level)
     figures, survivors = fuzz.fuzz_rules(clips[0], evidence, nano, records=4000, keep=60, seed=1)
     assert figures["slowest_ms"] < 1000
     assert figures["grown_mb"] < 64
@@ -30,6 +32,17 @@ def test_damaged_evidence_never_crashes_and_never_passes(fuzz, nano, clips):
     assert survivors
     verdicts = fuzz.fuzz_verdicts(clips[0], evidence, nano, survivors)
     assert verdicts["wrong"] == []
+
+
+@pytest.mark.parametrize("name", ["parakeet-ctc-nano", "parakeet-tdt-nano"])
+def test_damaged_evidence_of_frame_synchronous_models_never_crashes_and_never_passes(fuzz, clips, name):
+    model = earmark.load(f"embedded:{name}", device="cpu")
+    clip = frame_cases.without_language(clips[:1])[0]
+    evidence = earmark.record(model, clip.request, clip.audio, level="sketch")
+    figures, survivors = fuzz.fuzz_rules(clip, evidence, model, records=3000, keep=40, seed=1)
+    assert figures["slowest_ms"] < 1000
+    assert len(figures["findings"]) > 15
+    assert fuzz.fuzz_verdicts(clip, evidence, model, survivors)["wrong"] == []
 
 
 def test_damage_can_be_repeated(honest):

@@ -73,6 +73,11 @@ def test_change_touches_only_the_part_it_names(nano):
     assert all(torch.equal(value, before[name]) for name, value in nano.module.state_dict().items())
 
 
+def test_a_network_without_such_weights_is_refused():
+    with pytest.raises(UsageError, match="no linear or convolution weights"):
+        changed_copy(torch.nn.Identity(), lambda rows: rows)
+
+
 def test_without_end_drops_speech_and_not_silence():
     tone = (np.sin(np.arange(32_000) / 9) * 8000).astype(np.int16)
     padded = np.concatenate([tone, np.zeros(24_000, np.int16)])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from earmark.records.request import Decoding, Request, Segmentation
     from earmark.records.verdict import Finding, Verdict
     from earmark.rules import Case
+    from earmark.text_only import TextSegment, verify_text
     from earmark.verification import verify, verify_many
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ _HOMES = {
     "score": "recording",
     "verify": "verification",
     "verify_many": "verification",
+    "verify_text": "text_only",
     "CanonicalAudio": "audio",
     "Case": "rules",
     "Clip": "recording",
@@ -46,6 +48,7 @@ _HOMES = {
     "Receipt": "records.receipt",
     "Request": "records.request",
     "Segmentation": "records.request",
+    "TextSegment": "text_only",
     "Verdict": "records.verdict",
 }
 
@@ -58,6 +61,7 @@ __all__ = [  # noqa: RUF022 - functions first, then types
     "score",
     "verify",
     "verify_many",
+    "verify_text",
     "CanonicalAudio",
     "Case",
     "Clip",
@@ -69,6 +73,7 @@ __all__ = [  # noqa: RUF022 - functions first, then types
     "Receipt",
     "Request",
     "Segmentation",
+    "TextSegment",
     "Verdict",
     "__version__",
 ]

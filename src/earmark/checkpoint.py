@@ -13,6 +13,8 @@ from typing import Any
 from earmark.errors import ModelError
 
 EMBEDDED = "embedded:"
+ARCHIVE = ".nemo"
+"""The one kind of checkpoint that is a single file."""
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """What is fetched of a checkpoint from the hub: no pickles, no code."""
 
@@ -27,19 +29,17 @@ def resolve(source: str | os.PathLike[str]) -> tuple[Path, str]:
     """Find the folder of a checkpoint.
 
     Args:
-        source: `embedded:NAME`, a folder, or a hub id such as `openai/whisper-large-v3`.
+        source: `embedded:NAME`, a folder, a `.nemo` file, or a hub id such as `openai/whisper-large-v3`.
 
     Returns:
-        The folder, and the name by which people know the model.
+        The folder or file, and the name by which people know the model.
 
     Raises:
         ModelError: There is no such checkpoint.
 
     Example:
-        >>> resolve("embedded:no-such-model")
-        Traceback (most recent call last):
-        ...
-        earmark.errors.ModelError: no embedded model 'no-such-model'; there are: whisper-nano, whisper-nano-early
+        >>> resolve("embedded:whisper-nano")[1]
+        'embedded:whisper-nano'
     """
     text = os.fspath(source)
     if text.startswith(EMBEDDED):
@@ -50,8 +50,10 @@ def resolve(source: str | os.PathLike[str]) -> tuple[Path, str]:
     folder = Path(text)
     if folder.is_dir():
         return folder, folder.resolve().name
+    if folder.suffix == ARCHIVE and folder.is_file():
+        return folder, folder.stem
     if folder.exists():
-        raise ModelError(f"{text} is a file; a checkpoint is a folder with config.json and weights")
+        raise ModelError(f"{text} is a file; a checkpoint is a {ARCHIVE} file, or a folder with config and weights")
     if text.count("/") != 1 or text.startswith((".", "/", "~")):
         raise ModelError(f"{text}: no such folder; give a checkpoint folder, a hub id or embedded:NAME")
     return _fetch(text), text
@@ -78,7 +80,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"{folder} is no checkpoint: it has no config.json") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise ModelError(f"{folder / 'config.json'} holds no JSON object")

@@ -8,7 +8,9 @@ EarmarkError
 │   └── AudioFileNotFoundError
 ├── ModelError              a checkpoint cannot be loaded
 ├── RecordError             a request, receipt, evidence or policy is not well formed
-│   └── TraceError          the trace inside an evidence is not well formed
+│   ├── TraceError          the trace inside an evidence is not well formed
+│   └── PayloadError        the response of another system cannot be read as evidence
+├── EndpointError           a server did not answer as it was asked
 └── OutputError             a result could not be written
 
 Each is also the builtin error that callers would expect, so `except ValueError` works.
@@ -64,6 +66,23 @@ class TraceError(RecordError):
     def __init__(self, message: str, *, code: str = "trace.malformed") -> None:
         """Keep the message and the code of the finding."""
         super().__init__(message, code=code)
+
+
+class PayloadError(RecordError):
+    """The response of another system cannot be read as evidence; that is no proof of a cheat."""
+
+    def __init__(self, message: str, *, code: str = "payload.malformed") -> None:
+        """Keep the message and the code of the finding."""
+        super().__init__(message, code=code)
+
+
+class EndpointError(EarmarkError, OSError):
+    """A server did not answer as it was asked; `fault` says whose it is: provider, verifier or input."""
+
+    def __init__(self, message: str, *, code: str, fault: str = "provider") -> None:
+        """Keep the message, the code of the finding and whose fault it is."""
+        super().__init__(message)
+        self.code, self.fault = code, fault
 
 
 class OutputError(EarmarkError, OSError):

@@ -7,6 +7,9 @@ TOKENS_PER_SECOND = 50
 TOKENS_FREE = 16
 """Tokens beyond the rate: the end token, and a few for very short pieces."""
 
+DEFAULT_K = 8
+"""Listed tokens per position."""
+
 
 def max_tokens(samples: int) -> int:
     """Return the most tokens that a piece of audio may give.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from earmark.checkpoint import read_config, resolve
 from earmark.errors import ModelError, UsageError
-from earmark.protocols import Family, Model
+from earmark.protocols import Family, Model, ModelLoader
 from earmark.registry import registry
 
 DTYPES = {
@@ -28,7 +29,7 @@ def load(
     """Load a model from a folder, the hub, or those that ship with earmark.
 
     Args:
-        source: `embedded:NAME`, a checkpoint folder, or a hub id.
+        source: `embedded:NAME`, a checkpoint folder, a `.nemo` file, or a hub id.
         device: `cpu`, `cuda`, `cuda:1`, ...; by default cuda where there is one.
         dtype: The claimed precision, to which the weights are rounded: float32, float16, bfloat16.
         arithmetic: The precision to compute in; by default `dtype`. A verifier may give float32 here, which is
@@ -54,12 +55,20 @@ def load(
     where = device or _best_device()
     _check_device(where)
     for plugin in registry("model").inspect_all():
-        if plugin.error is None and plugin.value.recognises(folder):
+        if plugin.error is None and _recognises(plugin.value, folder):
             model: Model = plugin.value.load(
                 folder, name=name, device=where, dtype=chosen, arithmetic=computing, attention=kernel
             )
             return model
     raise ModelError(_unrecognised(folder))
+
+
+def _recognises(loader: ModelLoader, folder: Path) -> bool:
+    """Ask a plugin; one that looks for a config.json says by its error that there is none."""
+    try:
+        return loader.recognises(folder)
+    except ModelError:
+        return False
 
 
 def _option(name: str, value: str, known: dict[str, str]) -> str:
@@ -85,7 +94,7 @@ def _check_device(device: str) -> None:
 
 
 def _unrecognised(folder: Any) -> str:
-    kind = read_config(folder).get("model_type", "none")
+    kind = "none" if folder.is_file() else read_config(folder).get("model_type", "none")
     plugins = registry("model").inspect_all()
     broken = [p.error for p in plugins if p.error]
     known = ", ".join(p.name for p in plugins if not p.error)

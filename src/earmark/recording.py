@@ -10,15 +10,13 @@ from itertools import pairwise
 from earmark import audio as audio_module
 from earmark.audio import CanonicalAudio
 from earmark.errors import UsageError
+from earmark.limits import DEFAULT_K
 from earmark.loading import family_of
-from earmark.protocols import Advance, Model, SegmentInput, SegmentOutput
+from earmark.protocols import Advance, Family, Model, SegmentInput, SegmentOutput
 from earmark.records.evidence import Claim, Evidence, Level, Segment, join_texts
 from earmark.records.request import Decoding, Request, Segmentation, Task, make_request
 
 AudioLike = CanonicalAudio | str | os.PathLike[str]
-
-DEFAULT_K = 8
-"""Listed tokens per position."""
 
 
 def load_audio(audio: AudioLike) -> CanonicalAudio:
@@ -140,7 +138,7 @@ def record(
         request: The customer's request.
         audio: The clip.
         k: Listed tokens per position.
-        level: `scores`, or `sketch` to add hidden states that the nonce selects.
+        level: `scores`; `sketch` to add hidden states that the nonce selects; `compact` for these and sums alone.
         batch_size: Segments at once.
         advance: Called with the number of finished segments.
 
@@ -166,7 +164,7 @@ def record_many(
 ) -> Iterator[Evidence]:
     """Record many clips; segments of different clips share a batch. Yields evidence in order."""
     family, step = family_of(model), advance or _ignore
-    _check_level(level)
+    _check_level(level, family)
     for group in _groups(clips, batch_size):
         cut = [segment_inputs(_same_audio(clip), model) for clip in group]
         inputs = [item for items in cut for item in items]
@@ -175,9 +173,10 @@ def record_many(
             yield assemble(model, clip, items, [next(outputs) for _ in items], level=level)
 
 
-def _check_level(level: str) -> None:
-    if level not in ("scores", "sketch"):
-        raise UsageError(f"level {level!r}; this version records scores and sketch")
+def _check_level(level: str, family: Family) -> None:
+    recorded = [own for own in family.levels if own not in ("text", "listed")]  # those come from what APIs return
+    if level not in recorded:
+        raise UsageError(f"level {level!r}; the {family.name} family records {', '.join(recorded)}")
 
 
 def _ignore(_: int) -> None:
@@ -221,7 +220,7 @@ def score(
         outputs: Evidence whose ids are taken over.
         audio: The clip.
         k: Listed tokens per position.
-        level: `scores`, or `sketch` to add hidden states that the nonce selects.
+        level: `scores`; `sketch` to add hidden states that the nonce selects; `compact` for these and sums alone.
         batch_size: Segments at once.
         advance: Called with the number of finished segments.
 
@@ -231,14 +230,15 @@ def score(
     Raises:
         UsageError: The evidence carries no request.
     """
-    _check_level(level)
+    family = family_of(model)
+    _check_level(level, family)
     if outputs.request is None:
         raise UsageError("this evidence carries no request; scoring needs it")
     clip = Clip(audio=load_audio(audio), request=outputs.request)
     items = segment_inputs(_same_audio(clip), model)
     given = [SegmentOutput(ids=s.ids, text=s.text, trace=s.trace) for s in outputs.segments]
     step = advance or _ignore
-    scored = family_of(model).score(model, items, given, k=k, level=level, batch_size=batch_size, advance=step)
+    scored = family.score(model, items, given, k=k, level=level, batch_size=batch_size, advance=step)
     return assemble(model, clip, items, scored, level=level)
 
 

@@ -54,9 +54,11 @@ class Taps:
         self._handles.clear()
 
     def _keep(self, places: Sequence[Place]) -> Any:
+        rows, positions = [place[1] for place in places], [place[2] for place in places]
+
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             tensor = output[0] if isinstance(output, tuple) else output
-            for place in places:
-                self.states[place] = tensor[place[1], place[2]].detach().float().cpu()
+            kept = tensor[rows, positions].detach().float().cpu()
+            self.states.update(zip(places, kept, strict=True))
 
         return hook

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 
 PASSED, FAILED, INCONCLUSIVE, UNUSABLE = 0, 1, 2, 3
 """Exit codes: all PASS, any FAIL, none FAIL but some INCONCLUSIVE, usage or prerequisite."""
+
+
+def exit_code(outcomes: Collection[str]) -> int:
+    """Return the exit code of some outcomes."""
+    return FAILED if "FAIL" in outcomes else INCONCLUSIVE if "INCONCLUSIVE" in outcomes else PASSED
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from earmark import __version__
-from earmark.cli import FAILED, INCONCLUSIVE, PASSED, UNUSABLE, files, show
+from earmark.cli import PASSED, UNUSABLE, challenges, exit_code, files, openings, responses, show, texts
 from earmark.errors import AudioError, UsageError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EARMARK"},
 )
+
+app.add_typer(challenges.app, name="challenges")
 
 # typer may bring its own copy of click, so the base of its errors is reached through one of them
 CLICK_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -134,7 +136,7 @@ def record(
     out: Annotated[Path, typer.Option(help="Evidence file for one clip, or a folder.")],
     request: Annotated[Path | None, typer.Option(help="The customer's request; for one clip.")] = None,
     k: Annotated[int, typer.Option(help="Listed tokens per position.")] = 8,
-    level: Annotated[str, typer.Option(help="scores, or sketch to add hidden states.")] = "scores",
+    level: Annotated[str, typer.Option(help="scores; sketch to add hidden states; compact for 1 KB.")] = "scores",
     language: Language = None,
     task: Task = "transcribe",
     prompt: Prompt = "",
@@ -146,6 +148,13 @@ def record(
     dtype: Dtype = "float32",
     batch_size: BatchSize = 8,
     attention: Attention = "sdpa",
+    endpoint: Annotated[str | None, typer.Option(help="Let this server transcribe, http://HOST:PORT/v1.")] = None,
+    served: Annotated[str | None, typer.Option(help="Name of the model at the server.")] = None,
+    api: Annotated[str, typer.Option(help="Which call of the server: chat or transcriptions.")] = "chat",
+    server: Annotated[str, typer.Option(help="vllm (asks for token ids) or openai.")] = "vllm",
+    stream: Annotated[bool, typer.Option("--stream", help="Let the server answer in pieces.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one piece of audio.")] = 120.0,
+    key_variable: Annotated[str, typer.Option(help="Environment variable with the server's key.")] = "EARMARK_API_KEY",
     as_json: Json = False,
 ) -> int:
     """Transcribe clips and write evidence, receipt and request of each."""
@@ -154,7 +163,8 @@ def record(
 
     found = files.find_audio(audio)
     alone = len(found) == 1
-    places = [files.targets(item.name, out, alone) for item in found]
+    suffix = ".msgpack" if level == "compact" else ".json"
+    places = [files.targets(item.name, out, alone, suffix) for item in found]
     asked = _stored_request(request, alone)
     options = {"language": language, "task": task, "prompt": prompt}
     decoding = _decoding(beams, temperature, seed, timestamps)
@@ -175,7 +185,25 @@ def record(
     rows: list[list[str]] = []
     with show.progress("recording", len(found)) as step:
         settings: dict[str, Any] = {"k": k, "level": level, "batch_size": batch_size}
-        for order, evidence in enumerate(record_many(loaded, clips(), **settings)):
+        if endpoint:
+            asks = responses.endpoint_of(
+                endpoint,
+                served=served,
+                api=api,
+                server=server,
+                stream=stream,
+                timeout=timeout,
+                k=k,
+                key_variable=key_variable,
+            )
+
+            def failed(message: str) -> None:
+                failures.append(f"{found[kept.pop()].name}: {message}")
+
+            made = responses.record_from(asks, loaded, clips(), failed)
+        else:
+            made = record_many(loaded, clips(), **settings)
+        for order, evidence in enumerate(made):
             item, place = found[kept[order]], places[kept[order]]
             _save(evidence, place)
             row = [item.name, str(len(evidence.segments)), evidence.text]
@@ -222,6 +250,81 @@ def _save(evidence: Any, place: files.Targets) -> None:
 
 
 @app.command()
+def audit(
+    evidence: Annotated[list[str], typer.Argument(help="Opened evidence: files or folders.", show_default=False)],
+    model: Annotated[str, typer.Option(help="The verifier's own copy of the claimed model.")],
+    log: Annotated[Path, typer.Option(help="One line per clip; a killed audit goes on from it.")],
+    audio: Annotated[Path | None, typer.Option(help="The folder of the clips.")] = None,
+    request: Annotated[Path | None, typer.Option(help="The folder of the requests.")] = None,
+    receipt: Annotated[Path | None, typer.Option(help="The folder of the stored receipts.")] = None,
+    drawn: Annotated[Path | None, typer.Option(help="What `earmark draw` printed: all of it must be opened.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="What is accepted: `strict`, `listed`, or a file.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="Folder of a profile; by default the model's own.")] = None,
+    level: Annotated[str, typer.Option(help="Level of the evidence, to find the profile.")] = "scores",
+    rate: Annotated[float | None, typer.Option(help="Promised false-alarm rate; by default the profile's.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Factor by which honest noise may drift.")] = None,
+    reexecute: Annotated[float, typer.Option(help="Share of the clips that are decoded again.")] = 0.0,
+    seed: Annotated[str, typer.Option(help="The verifier's secret: which clips are decoded again.")] = "",
+    stop: Annotated[bool, typer.Option(help="End as soon as the provider is found out.")] = True,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    batch_size: BatchSize = 8,
+    attention: Attention = "sdpa",
+    as_json: Json = False,
+) -> int:
+    """Verify many openings of one provider and decide about it, at a guaranteed rate, as early as possible."""
+    from earmark.cli.auditing import audit_openings
+
+    options: dict[str, Any] = {"rate": rate, "tolerance": tolerance, "reexecute": reexecute, "seed": seed, "stop": stop}
+    return audit_openings(
+        evidence,
+        model,
+        log,
+        places={"audio": audio, "request": request, "receipt": receipt, "drawn": drawn},
+        policy=policy,
+        profile=profile,
+        level=level,
+        settings={"device": device, "dtype": dtype, "attention": attention},
+        options={**options, "batch_size": batch_size},
+        as_json=as_json,
+    )
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="embedded:NAME, a checkpoint folder or a hub id.")],
+    audio: Audio,
+    out: Annotated[Path, typer.Option(help="Folder of the profile.")],
+    rate: Annotated[float | None, typer.Option(help="False-alarm rate of one clip; 1e-3 if it can be.")] = None,
+    level: Annotated[str, typer.Option(help="Level of the evidence: scores or sketch.")] = "scores",
+    language: Language = "en",
+    tolerance: Annotated[float, typer.Option(min=1.0, help="Factor by which honest noise may drift.")] = 1.5,
+    run: Annotated[Path | None, typer.Option(help="File of the measured rows; a killed run goes on from it.")] = None,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    batch_size: BatchSize = 8,
+    attention: Attention = "sdpa",
+    as_json: Json = False,
+) -> int:
+    """Measure honest behaviour on many clips and write a profile with a guaranteed false-alarm rate."""
+    from earmark.cli.calibration import make_profile
+
+    return make_profile(
+        model,
+        files.find_audio(audio),
+        out,
+        run=run,
+        rate=rate,
+        level=level,
+        language=language,
+        tolerance=tolerance,
+        batch_size=batch_size,
+        settings={"device": device, "dtype": dtype, "attention": attention},
+        as_json=as_json,
+    )
+
+
+@app.command()
 def draw(
     receipts: Annotated[list[Path], typer.Argument(help="Receipt files, their folders, or lists of short receipts.")],
     seed_file: Annotated[Path, typer.Option(help="At least 16 secret bytes, chosen before and kept.")],
@@ -253,14 +356,23 @@ def _secret(path: Path) -> bytes:
 
 @app.command()
 def verify(
-    evidence: Annotated[list[Path], typer.Argument(help="Evidence files or folders.", show_default=False)],
+    evidence: Annotated[
+        list[str], typer.Argument(help="Evidence files or folders; with --text transcripts.", show_default=False)
+    ],
     model: Annotated[str, typer.Option(help="The verifier's own copy of the claimed model.")],
     audio: Annotated[Path | None, typer.Option(help="The clip, or the folder of the clips.")] = None,
     request: Annotated[Path | None, typer.Option(help="The customer's request, or their folder.")] = None,
     receipt: Annotated[Path | None, typer.Option(help="The stored receipt, or their folder.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="What is accepted: `strict`, or a file (TOML, JSON).")] = None,
-    profile: Annotated[str | None, typer.Option(help="`provisional` for documented bounds.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="What is accepted: `strict`, `listed`, or a file.")] = None,
+    drawn: Annotated[Path | None, typer.Option(help="What `earmark draw` printed: all of it must be opened.")] = None,
+    source: Annotated[
+        str, typer.Option("--from", help="Whose format: earmark, or stored responses of openai, vllm, gonka.")
+    ] = "earmark",
+    text: Annotated[bool, typer.Option("--text", help="Judge text alone: words, or .txt and .json files.")] = False,
+    language: Language = None,
+    profile: Annotated[str | None, typer.Option(help="Folder of a profile, `provisional`, or `rules`.")] = None,
     mode: Annotated[str, typer.Option(help="replay, or reexecute to decode again as well.")] = "replay",
+    attribution: Annotated[str, typer.Option(help="Name the cheat: never, on_fail or always.")] = "on_fail",
     device: Device = None,
     dtype: Dtype = "float32",
     batch_size: BatchSize = 8,
@@ -270,20 +382,26 @@ def verify(
     """Say of each evidence whether the claimed model can have made it: PASS, FAIL or INCONCLUSIVE."""
     from earmark.loading import load
     from earmark.records.policy import load_policy
-    from earmark.rules import Case
     from earmark.verification import verify_many
 
-    found = files.find_evidence(evidence)
-    alone = len(found) == 1
-    cases = [
-        Case(
-            evidence=item.path,
-            audio=files.audio_of(item, audio, alone),
-            request=files.record_of(item, request, "request", alone),
-            receipt=files.record_of(item, receipt, "receipt", alone),
+    settings = {"device": device, "dtype": dtype, "attention": attention}
+    if source != "earmark":
+        return responses.verify_responses(
+            evidence,
+            source,
+            model,
+            audio=audio,
+            request=request,
+            policy=policy,
+            profile=profile,
+            language=language,
+            as_json=as_json,
+            settings=settings,
         )
-        for item in found
-    ]
+    if text:
+        return texts.verify_texts(evidence, model, audio, request, language, batch_size, as_json, settings)
+    found, cases = openings.cases_of(evidence, audio, request, receipt, drawn)
+    alone = len(found) == 1
     rules = load_policy(policy) if policy else None
     arithmetic = None if mode == "reexecute" else "float32"
     reference = load(model, device=device, dtype=dtype, arithmetic=arithmetic, attention=attention)
@@ -295,6 +413,7 @@ def verify(
             policy=rules,
             profile=profile,
             mode=mode,  # type: ignore[arg-type]  # checked by verify_many
+            attribution=attribution,  # type: ignore[arg-type]  # checked by verify_many
             batch_size=batch_size,
             advance=step,
         )
@@ -305,17 +424,11 @@ def verify(
                 show.json_line(show.verdict_row(str(item.path), verdict))
             last = verdict
     if not as_json:
-        _print_verdicts(rows, last if alone else None)
-    return FAILED if "FAIL" in outcomes else INCONCLUSIVE if "INCONCLUSIVE" in outcomes else PASSED
+        show.verdicts(rows, last if alone else None)
+    return exit_code(outcomes)
 
 
-def _print_verdicts(rows: list[list[str]], alone: Any) -> None:
-    if alone is not None:
-        print(alone)
-        return
-    show.table(show.VERDICT_COLUMNS, rows)
-    counts = {outcome: sum(row[1] == outcome for row in rows) for outcome in ("PASS", "FAIL", "INCONCLUSIVE")}
-    print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+app.command()(responses.convert)
 
 
 def _plugins(kind: str, as_json: bool, extra: dict[str, list[str]] | None = None) -> int:

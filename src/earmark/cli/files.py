@@ -178,8 +178,15 @@ class Targets:
     receipt: Path | None
 
 
-def targets(name: str, out: Path, alone: bool) -> Targets:
-    """Return where to write the records of a clip: beside a file, or under its name in a folder."""
+def targets(name: str, out: Path, alone: bool, suffix: str = ".json") -> Targets:
+    """Return where to write the records of a clip: beside a file, or under its name in a folder.
+
+    Args:
+        name: Name of the clip.
+        out: Evidence file, or a folder.
+        alone: Whether it is the only clip.
+        suffix: That of evidence files in a folder.
+    """
     if alone and not out.is_dir() and (out.suffix in RECORD_SUFFIXES or (out.exists() and not out.is_file())):
         if out.exists() and not out.is_file():
             return Targets(out, None, None)
@@ -189,5 +196,6 @@ def targets(name: str, out: Path, alone: bool) -> Targets:
         raise UsageError(f"{out} is a file; records of many clips need a folder")
     base = out / name
     base.parent.mkdir(parents=True, exist_ok=True)
-    parts = [base.with_name(f"{base.name}.{kind}.json") for kind in ("evidence", "request", "receipt")]
+    kinds = (f"evidence{suffix}", "request.json", "receipt.json")
+    parts = [base.with_name(f"{base.name}.{kind}") for kind in kinds]
     return Targets(*parts)

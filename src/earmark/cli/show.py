@@ -66,13 +66,19 @@ def verdict_cells(name: str, verdict: Verdict) -> list[str]:
     """Return the table row of one verdict: name, outcome, headline statistic, first reason."""
     reasons = [f for f in verdict.findings if f.severity != "note"]
     more = f" (+{len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    distance = f"{verdict.fingerprint['logprob_l1']:.2e}" if verdict.fingerprint else "-"
     return [
         name,
         verdict.outcome,
-        distance,
+        verdict.fingerprint.headline(1) if verdict.fingerprint else "-",
         f"{reasons[0]}{more}" if reasons else "evidence and replay agree",
     ]
 
 
-VERDICT_COLUMNS = ("evidence", "verdict", "logprob_l1", "reason")
+def verdicts(rows: Sequence[Sequence[str]], alone: Verdict | None) -> None:
+    """Print one verdict in full, or a table of many with their counts."""
+    if alone is not None:
+        print(alone)
+        return
+    table(("evidence", "verdict", "statistic", "reason"), rows)
+    counts = {outcome: sum(row[1] == outcome for row in rows) for outcome in COLOURS}
+    print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))

@@ -256,16 +256,24 @@ def changed_copy(module: torch.nn.Module, change: Change, part: Part = "all") ->
 
     Returns:
         The copy.
+
+    Raises:
+        UsageError: There is nothing to change, as in a network that runs elsewhere (ONNX).
     """
     import torch
 
+    def chosen(network: torch.nn.Module) -> list[Any]:
+        kinds = torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d
+        found = network.named_modules()
+        return [layer for name, layer in found if isinstance(layer, kinds) and part in ("all", *name.split("."))]
+
+    if not chosen(module):
+        raise UsageError(f"the network holds no linear or convolution weights in {part!r} that could be changed")
     made = copy.deepcopy(module)
-    for name, layer in made.named_modules():
-        wanted = part == "all" or part in name.split(".")
-        if wanted and isinstance(layer, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d):
-            with torch.no_grad():
-                rows = layer.weight.detach().float().flatten(1)
-                layer.weight.copy_(change(rows).reshape(layer.weight.shape))
+    with torch.no_grad():
+        for layer in chosen(made):
+            rows = layer.weight.detach().float().flatten(1)
+            layer.weight.copy_(change(rows).reshape(layer.weight.shape))
     return made
 
 
