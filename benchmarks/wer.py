@@ -1,4 +1,4 @@
-"""Word error rate of a Whisper checkpoint folder on the held-out sets.
+"""Word error rate of a Whisper or Parakeet checkpoint folder on the held-out sets.
 
     python benchmarks/wer.py data/embedded/whisper-nano [--json FILE]
 
@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import jiwer
@@ -23,7 +23,15 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from transformers import WhisperForConditionalGeneration, WhisperProcessor
+from transformers import (
+    AutoProcessor,
+    BatchFeature,
+    ParakeetForCTC,
+    ParakeetForTDT,
+    PreTrainedModel,
+    ProcessorMixin,
+    WhisperForConditionalGeneration,
+)
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +43,8 @@ from training.real_speech import LJ_HELD_OUT, TEST_SPEAKER, load_speech  # noqa:
 
 BATCH = 25
 NOISE_SNR_DB = 10.0
-PREFIX_TOKENS = 4  # start, language, task, no timestamps
+PREFIX_TOKENS = 4  # of Whisper: start, language, task, no timestamps
+LONGEST_S = 10  # of the training clips, for models without a window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +56,8 @@ class Outcome:
         word_error_rate: errors over words.
         number_word_error_rate: the same with every number written as one word of figures.
         exact: share of clips without any error.
-        ends_itself: share of clips whose decoding reached <|endoftext|> before the length limit.
+        ends_itself: share of clips whose decoding ended before the length limit.
+        long_durations: share of a TDT's emitted tokens, blanks among them, that last more than one frame; else None.
         seconds: decoding time.
     """
 
@@ -56,7 +66,23 @@ class Outcome:
     number_word_error_rate: float
     exact: float
     ends_itself: float
+    long_durations: float | None
     seconds: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Decoded:
+    """Transcripts of some clips, whether each decoding ended by itself, and a TDT's durations in frames."""
+
+    texts: list[str]
+    ended: list[bool]
+    durations: list[int] = field(default_factory=list)
+
+    def extend(self, other: Decoded) -> None:
+        """Append the results of further clips."""
+        self.texts += other.texts
+        self.ended += other.ended
+        self.durations += other.durations
 
 
 def noisy(clips: list[Clip], speech: Path) -> list[Clip]:
@@ -91,57 +117,92 @@ def test_sets(corpus: Path, speech: Path, window_s: float) -> dict[str, Callable
     return sets
 
 
+def decode_whisper(model: PreTrainedModel, processor: ProcessorMixin, inputs: BatchFeature) -> Decoded:
+    """Greedy transcripts of a Whisper."""
+    ids = model.generate(inputs.input_features, language="en", task="transcribe")
+    end, limit = model.generation_config.eos_token_id, model.config.max_target_positions - PREFIX_TOKENS
+    ended = [bool((row == end).any()) or len(row) < limit for row in ids]
+    return Decoded(texts=processor.batch_decode(ids, skip_special_tokens=True), ended=ended)
+
+
+def decode_ctc(model: PreTrainedModel, processor: ProcessorMixin, inputs: BatchFeature) -> Decoded:
+    """Greedy transcripts of a CTC model, which always ends."""
+    ids = model.generate(**inputs)
+    return Decoded(texts=processor.batch_decode(ids, skip_special_tokens=True), ended=[True] * len(ids))
+
+
+def decode_tdt(model: PreTrainedModel, processor: ProcessorMixin, inputs: BatchFeature) -> Decoded:
+    """Greedy transcripts of a TDT model; it ends when the durations have used up the frames."""
+    found = model.generate(**inputs)
+    ids, durations = found.sequences[:, 1:], found.durations[:, 1:]
+    emitted = ids != model.config.pad_token_id
+    frames = model._get_subsampling_output_length(inputs.attention_mask.sum(-1))  # noqa: SLF001  (has no public name)
+    return Decoded(
+        texts=processor.batch_decode(ids, skip_special_tokens=True),
+        ended=((durations * emitted).sum(-1) >= frames).tolist(),
+        durations=durations[emitted].tolist(),
+    )
+
+
+Decode = Callable[[PreTrainedModel, ProcessorMixin, BatchFeature], Decoded]
+KINDS: dict[str, tuple[type[PreTrainedModel], Decode]] = {
+    "whisper": (WhisperForConditionalGeneration, decode_whisper),
+    "parakeet_ctc": (ParakeetForCTC, decode_ctc),
+    "parakeet_tdt": (ParakeetForTDT, decode_tdt),
+}
+
+
 @torch.no_grad()
-def transcribe(
-    model: WhisperForConditionalGeneration, processor: WhisperProcessor, clips: list[Clip]
-) -> tuple[list[str], list[bool]]:
-    """Transcripts, and whether each decoding ended by itself."""
-    end = model.generation_config.eos_token_id
-    limit = model.config.max_target_positions - PREFIX_TOKENS
-    texts: list[str] = []
-    ended: list[bool] = []
+def transcribe(model: PreTrainedModel, processor: ProcessorMixin, decode: Decode, clips: list[Clip]) -> Decoded:
+    """Decode clips in batches."""
+    decoded = Decoded(texts=[], ended=[])
     for start in track(range(0, len(clips), BATCH), description="decoding", transient=True):
         waves = [clip.samples.astype(np.float32) / 32768 for clip in clips[start : start + BATCH]]
-        features = processor(waves, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_features
-        ids = model.generate(features, language="en", task="transcribe")
-        texts += [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
-        ended += [bool((row == end).any()) or len(row) < limit for row in ids]
-    return texts, ended
+        decoded.extend(decode(model, processor, processor(waves, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")))
+    return decoded
+
+
+def score(clips: list[Clip], decoded: Decoded, seconds: float, verbose: bool) -> Outcome:
+    """Compare the transcripts with what is said."""
+    words, numbers = BasicTextNormalizer(), EnglishTextNormalizer({})
+    wanted = [words(clip.text).strip() for clip in clips]
+    said = [words(text).strip() for text in decoded.texts]
+    if verbose:
+        for expected, heard in list(zip(wanted, said, strict=True))[:12]:
+            print(f"  {expected}\n  {heard}\n")
+    return Outcome(
+        clips=len(clips),
+        word_error_rate=float(jiwer.wer(wanted, said)),
+        number_word_error_rate=float(jiwer.wer([*map(numbers, wanted)], [*map(numbers, said)])),
+        exact=float(np.mean([left == right for left, right in zip(wanted, said, strict=True)])),
+        ends_itself=float(np.mean(decoded.ended)),
+        long_durations=float(np.mean(np.array(decoded.durations) > 1)) if decoded.durations else None,
+        seconds=round(seconds, 1),
+    )
 
 
 def evaluate(folder: Path, corpus: Path, speech: Path, verbose: bool = False) -> dict[str, Outcome]:
     """Figures of a checkpoint on every set, in fp32."""
-    model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-    processor = WhisperProcessor.from_pretrained(folder)
-    words, numbers = BasicTextNormalizer(), EnglishTextNormalizer({})
+    kind, decode = KINDS[json.loads((folder / "config.json").read_text())["model_type"]]
+    model = kind.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    window_s = getattr(processor.feature_extractor, "chunk_length", LONGEST_S)
     outcomes = {}
-    for name, load in test_sets(corpus, speech, processor.feature_extractor.chunk_length).items():
+    for name, load in test_sets(corpus, speech, window_s).items():
         clips = load()
         start = time.perf_counter()
-        texts, ended = transcribe(model, processor, clips)
-        seconds = time.perf_counter() - start
-        wanted = [words(clip.text).strip() for clip in clips]
-        said = [words(text).strip() for text in texts]
-        if verbose:
-            for expected, heard in list(zip(wanted, said, strict=True))[:12]:
-                print(f"  {expected}\n  {heard}\n")
-        outcomes[name] = Outcome(
-            clips=len(clips),
-            word_error_rate=float(jiwer.wer(wanted, said)),
-            number_word_error_rate=float(jiwer.wer([*map(numbers, wanted)], [*map(numbers, said)])),
-            exact=float(np.mean([left == right for left, right in zip(wanted, said, strict=True)])),
-            ends_itself=float(np.mean(ended)),
-            seconds=round(seconds, 1),
-        )
+        decoded = transcribe(model, processor, decode, clips)
+        outcomes[name] = score(clips, decoded, time.perf_counter() - start, verbose)
     return outcomes
 
 
 def show(outcomes: dict[str, Outcome], title: str) -> None:
     """Print the table."""
-    table = Table("set", "clips", "WER %", "WER % (figures)", "exact %", "ends by itself %", "s", title=title)
+    headings = ("set", "clips", "WER %", "WER % (figures)", "exact %", "ends by itself %", "durations > 1 %", "s")
+    table = Table(*headings, title=title)
     for name, outcome in outcomes.items():
         rates = (outcome.word_error_rate, outcome.number_word_error_rate, outcome.exact, outcome.ends_itself)
-        shown = [f"{100 * rate:.1f}" for rate in rates]
+        shown = ["-" if rate is None else f"{100 * rate:.1f}" for rate in (*rates, outcome.long_durations)]
         table.add_row(name, str(outcome.clips), *shown, f"{outcome.seconds:.0f}")
     Console().print(table)
 

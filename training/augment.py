@@ -25,6 +25,7 @@ class Augmentation:
     lead_s: float = 0.5
     tail_s: float = 0.8
     abrupt_share: float = 0.4
+    abrupt_end_share: float = 0.0
     longest_s: float = 10.0
     noise_share: float = 0.35
     filter_share: float = 0.5
@@ -73,7 +74,8 @@ def augment_clip(
     room = max(0, int(settings.longest_s * SAMPLE_RATE_HZ) - len(wave))
     lead_s = 0.0 if rng.random() < settings.abrupt_share else settings.lead_s
     lead = min(room, int(rng.uniform(0, lead_s) * SAMPLE_RATE_HZ))
-    tail = min(room - lead, int(rng.uniform(0, settings.tail_s) * SAMPLE_RATE_HZ))
+    tail_s = 0.0 if settings.abrupt_end_share > rng.random() else settings.tail_s
+    tail = min(room - lead, int(rng.uniform(0, tail_s) * SAMPLE_RATE_HZ))
     wave = as_waveform(np.pad(wave, (lead, tail)))
     if rng.random() < settings.noise_share:
         wave = add_noise(wave, noises, rng, snr_db=rng.uniform(8, 35))
@@ -116,3 +118,26 @@ def _room(rng: np.random.Generator) -> torch.Tensor:
     tail = rng.standard_normal(length) * np.exp(-seconds / decay_s) * rng.uniform(0.01, 0.06)
     tail[0] = 1.0
     return torch.from_numpy(tail.astype(np.float32))
+
+
+def warp_mels(features: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Stretch the mel axis of each clip (clips, mels, frames) a little: longer and shorter vocal tracts."""
+    clips, mels, frames = features.shape
+    factors = torch.from_numpy(rng.uniform(0.88, 1.12, (clips, 1))).to(features)
+    places = (torch.arange(mels, device=features.device) * factors).clamp(max=mels - 1.001)
+    low = places.floor()
+    share = (places - low).unsqueeze(-1)
+    index = low.long().unsqueeze(-1).expand(clips, mels, frames)
+    return features.gather(1, index) * (1 - share) + features.gather(1, index + 1) * share
+
+
+def mask_features(features: torch.Tensor, rng: np.random.Generator, most_mels: int, most_frames: int) -> torch.Tensor:
+    """Light SpecAugment in place: one band of mels and one stretch of time per clip take the clip's mean."""
+    clips, mels, frames = features.shape
+    level = features.mean(dim=(1, 2))
+    for index in range(clips):
+        width, start = rng.integers(0, most_mels), rng.integers(0, mels - most_mels)
+        features[index, start : start + width] = level[index]
+        width, start = rng.integers(0, most_frames), rng.integers(0, max(1, frames - most_frames))
+        features[index, :, start : start + width] = level[index]
+    return features

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from earmark.challenges.synthesis import trim_silence
 from training.corpus import (
     MAX_CLIP_S,
     SAMPLE_RATE_HZ,
@@ -17,7 +18,6 @@ from training.corpus import (
     manifest_lines,
     read_audio,
     save_clips,
-    trim_silence,
 )
 
 TEST_SPEAKER = "fsdd:yweweler"
@@ -32,7 +32,7 @@ def normalise(text: str) -> str:
 
 
 def digit_strings(digits: list[Clip], rng: np.random.Generator) -> list[Clip]:
-    """Strings of one to four digits of one speaker, with pauses."""
+    """Strings of one to four digits of one speaker, with pauses between them."""
     clips = []
     speakers = sorted({digit.speaker for digit in digits})
     for _ in range(DIGIT_CLIPS):
@@ -40,7 +40,7 @@ def digit_strings(digits: list[Clip], rng: np.random.Generator) -> list[Clip]:
         own = [digit for digit in digits if digit.speaker == speaker]
         chosen = [own[rng.integers(len(own))] for _ in range(rng.choice((1, 1, 1, 2, 3, 4)))]
         pause = np.zeros(int(rng.uniform(0.0, 0.4) * SAMPLE_RATE_HZ), dtype=np.int16)
-        samples = np.concatenate([part for digit in chosen for part in (digit.samples, pause)])
+        samples = np.concatenate([part for digit in chosen for part in (pause, digit.samples)][1:])
         clips.append(Clip(samples=samples, text=" ".join(digit.text for digit in chosen), speaker=speaker))
     return clips
 

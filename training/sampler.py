@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +65,13 @@ class Sampler:
         """Begin a stream that depends on the seed and the step alone (for resumed runs)."""
         self._rng = np.random.default_rng((self.seed, step))
         self._ready = []
+
+    def other_stream(self, seed: int) -> Sampler:
+        """Sampler of the same clips, in memory once, with a seed of its own."""
+        other = copy.copy(self)
+        other.seed = seed
+        other.restart(0)
+        return other
 
     def draw(self, max_clip_s: float, window_s: float | None = None) -> Batch:
         """Draw one batch of clips up to `max_clip_s`, padded to `window_s` or to the longest clip."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
+from training.augment import mask_features, warp_mels
 from training.corpus import SAMPLE_RATE_HZ, build_test_sets, build_training_shard, load_clips
 from training.real_speech import build_real_shard
 from training.sampler import Batch, Sampler
@@ -75,9 +76,9 @@ class WhisperNano:
         batch = self.sampler.draw(plan.short_clip_s if progress < plan.short_until else 100.0, self._window_s(progress))
         features = self.log_mel(batch.waves.to(self.device))
         if self.rng.random() < plan.warp_share:
-            features = self._warp(features)
+            features = warp_mels(features, self.rng)
         if progress > plan.mask_from:
-            features = self._mask(features)
+            features = mask_features(features, self.rng, most_mels=10, most_frames=6)
         states = encode_window(self.model.whisper.model.encoder, features)
         texts = [text_ids(self.tokenizer, text) for text in batch.texts]
         ctc = self._ctc_loss(states, texts, batch)
@@ -95,27 +96,6 @@ class WhisperNano:
         if progress > plan.full_window_only_from:
             share = 1.0
         return WINDOW_S if progress > plan.short_until and self.rng.random() < share else None
-
-    def _warp(self, features: Tensor) -> Tensor:
-        """Stretch the mel axis of each clip a little: longer and shorter vocal tracts."""
-        clips, mels, frames = features.shape
-        factors = torch.from_numpy(self.rng.uniform(0.88, 1.12, (clips, 1))).to(features)
-        places = (torch.arange(mels, device=features.device) * factors).clamp(max=mels - 1.001)
-        low = places.floor()
-        share = (places - low).unsqueeze(-1)
-        index = low.long().unsqueeze(-1).expand(clips, mels, frames)
-        return features.gather(1, index) * (1 - share) + features.gather(1, index + 1) * share
-
-    def _mask(self, features: Tensor) -> Tensor:
-        """Light SpecAugment: one band of mels and one stretch of time per clip."""
-        clips, mels, frames = features.shape
-        level = features.mean(dim=(1, 2))
-        for index in range(clips):
-            width, start = self.rng.integers(0, 10), self.rng.integers(0, mels - 10)
-            features[index, start : start + width] = level[index]
-            width, start = self.rng.integers(0, 6), self.rng.integers(0, max(1, frames - 6))
-            features[index, :, start : start + width] = level[index]
-        return features
 
     def _ctc_loss(self, states: Tensor, texts: list[list[int]], batch: Batch) -> Tensor:
         scores = self.model.ctc_head(states).log_softmax(-1).transpose(0, 1)
