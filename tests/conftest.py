@@ -9,7 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
+
+# Triton's interpreter runs the CUDA kernels on CPU tensors; it must be chosen before anything imports triton
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import earmark
 from earmark import Clip, record_many

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from earmark.errors import UsageError
 from earmark.fingerprint.types import Fingerprint
 from earmark.loading import family_of
 from earmark.profiles import Profile, find_profile, load_profile
@@ -56,6 +58,8 @@ class Judge:
         self._found: dict[tuple[str, str], Profile | None] = {}
         self._given = profile
         if isinstance(profile, str | os.PathLike) and profile not in (PROVISIONAL, RULES):
+            if not Path(profile).is_dir():
+                raise UsageError(f"no profile {os.fspath(profile)!r}; give its folder, {PROVISIONAL!r} or {RULES!r}")
             self._given = load_profile(profile)
         if isinstance(self._given, Profile):
             self._given.check_fits(model.info)  # raises before any clip is replayed
