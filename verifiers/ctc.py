@@ -6,7 +6,7 @@ lattice says how probable the transcript is over all alignments, and where its t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,21 +14,16 @@ import numpy as np
 from earmark import lattice
 from earmark.fingerprint.frames import CTC_STATISTICS, FrameReplay, FrameScores
 from earmark.fingerprint.types import Statistic
-from earmark.protocols import Advance, Comparison, CtcModel, SegmentInput, SegmentOutput
-from earmark.records.evidence import Level, Precision, Segment
-from earmark.records.policy import Policy
+from earmark.protocols import CtcModel, SegmentInput, SegmentOutput
+from earmark.records.evidence import Level, Segment
 from earmark.records.request import Request
-from earmark.records.verdict import Finding
 from earmark.taps import Taps
-from earmark.verifiers._common_batches import batched
 from earmark.verifiers._common_choice import Rerun
-from earmark.verifiers._common_trace import Floats, Ints, check_k, review_lists
+from earmark.verifiers._common_trace import Ints
 from earmark.verifiers._ctc_trace import collapse, path_of, read_path, read_trace, write_trace
-from earmark.verifiers._frames_bounds import bounds
-from earmark.verifiers._frames_compare import compare, confidences
+from earmark.verifiers._frames_family import FrameFamily
 from earmark.verifiers._frames_pass import alignment, at_listed, margins, row_scores, targets_of
-from earmark.verifiers._frames_rules import check_request
-from earmark.verifiers._frames_sketch import places, sketch_of
+from earmark.verifiers._frames_sketch import sketch_of
 
 if TYPE_CHECKING:
     import torch
@@ -45,140 +40,51 @@ Those of the alignment are left out: they compare a greedy path with the best on
 """
 
 
-class CtcFamily:
+class CtcFamily(FrameFamily):
     """Comparison frame by frame, and of the exact likelihood of the transcript."""
 
     name: ClassVar[str] = "ctc"
     summary: ClassVar[str] = "frame log-probabilities, margins along the path, exact likelihood and alignment"
     statistics: ClassVar[tuple[Statistic, ...]] = CTC_STATISTICS
-    levels: ClassVar[tuple[Level, ...]] = ("scores", "sketch")
     channels: ClassVar[tuple[str, ...]] = CHANNELS
-
-    def record(
-        self,
-        model: CtcModel,
-        inputs: Sequence[SegmentInput],
-        *,
-        k: int,
-        level: Level,
-        batch_size: int,
-        advance: Advance,
-    ) -> list[SegmentOutput]:
-        """Transcribe each piece of audio and write its trace."""
-        return self._write(model, inputs, None, k=k, level=level, batch_size=batch_size, advance=advance)
-
-    def score(
-        self,
-        model: CtcModel,
-        inputs: Sequence[SegmentInput],
-        outputs: Sequence[SegmentOutput],
-        *,
-        k: int,
-        level: Level,
-        batch_size: int,
-        advance: Advance,
-    ) -> list[SegmentOutput]:
-        """Write the traces along the paths of given outputs as `model` sees them."""
-        paths = [read_path(output.trace) for output in outputs]
-        return self._write(model, inputs, paths, k=k, level=level, batch_size=batch_size, advance=advance)
-
-    def _write(
-        self,
-        model: CtcModel,
-        inputs: Sequence[SegmentInput],
-        paths: Sequence[Ints] | None,
-        *,
-        k: int,
-        level: Level,
-        batch_size: int,
-        advance: Advance,
-    ) -> list[SegmentOutput]:
-        check_k(k, model)
-        for item in inputs:
-            check_request(item.request, model)
-
-        def run(encoded: Any, rows: list[int], taps: Taps) -> list[SegmentOutput]:
-            logits = _logits(model, encoded)
-            given = None if paths is None else [paths[i] for i in rows]
-            scores = _own_scores(model, logits, given, [inputs[i] for i in rows], k=k, taps=taps)
-            return [_output(model, own) for own in scores]
-
-        probed = places(model) if level == "sketch" else None
-        return batched(model, inputs, batch_size, advance, run, places=probed)
 
     def read(self, segment: Segment, request: Request, model: CtcModel, level: Level) -> FrameScores:
         """Decode one trace and check every rule that needs no replay."""
         return read_trace(segment, request, model, level)
 
-    def listed(self, trace: FrameScores) -> int:
-        """Return the listed tokens per frame."""
-        return int(trace.ids.shape[1])
+    def path_of(self, trace: bytes) -> Ints:
+        """Return the symbol of each frame."""
+        return read_path(trace)
 
-    def review(self, traces: Sequence[FrameScores], policy: Policy) -> list[Finding]:
-        """Say whether the traces hold as much as the policy asks."""
-        return review_lists([trace.logprobs for trace in traces], policy)
-
-    def replay(
+    def write_batch(
         self,
         model: CtcModel,
-        inputs: Sequence[SegmentInput],
+        encoded: Any,
+        batch: Sequence[SegmentInput],
+        paths: Sequence[Ints] | None,
+        *,
+        k: int,
+        taps: Taps,
+    ) -> list[SegmentOutput]:
+        """Write one trace per row along given paths, or the best symbol of each frame."""
+        scores = _own_scores(model, _logits(model, encoded), paths, batch, k=k, taps=taps)
+        return [_output(model, own) for own in scores]
+
+    def replay_batch(
+        self,
+        model: CtcModel,
+        encoded: Any,
+        batch: Sequence[SegmentInput],
         traces: Sequence[FrameScores],
         *,
-        batch_size: int,
-        advance: Advance,
+        taps: Taps,
     ) -> list[FrameReplay]:
-        """Force the path of each trace through the reference: one pass of the encoder per batch."""
+        """Return what the reference says along the path of each trace."""
+        return _replays(model, _logits(model, encoded), traces, batch, taps=taps)
 
-        def run(encoded: Any, rows: list[int], taps: Taps) -> list[FrameReplay]:
-            logits = _logits(model, encoded)
-            return _replays(model, logits, [traces[i] for i in rows], [inputs[i] for i in rows], taps=taps)
-
-        probed = any(len(trace.sketch) for trace in traces)
-        return batched(model, inputs, batch_size, advance, run, places=places(model) if probed else None)
-
-    def rerun(
-        self,
-        model: CtcModel,
-        inputs: Sequence[SegmentInput],
-        traces: Sequence[FrameScores],  # noqa: ARG002 - a CTC model decodes without anything from the provider
-        *,
-        batch_size: int,
-        advance: Advance,
-    ) -> list[Rerun]:
-        """Decode each piece again."""
-
-        def run(encoded: Any, rows: list[int], _: Taps) -> list[Rerun]:
-            return [_rerun(model, own) for own in _logits(model, encoded)[: len(rows)]]
-
-        return batched(model, inputs, batch_size, advance, run)
-
-    def confidences(self, trace: FrameScores, replay: FrameReplay, model: CtcModel) -> Floats:
-        """Return each word's confidence, the provider's and the reference's, (2, words)."""
-        return confidences(trace, replay, model)
-
-    def needs_rerun(self, request: Request) -> bool:  # noqa: ARG002 - every decoding that is accepted has margins
-        """Tell that forcing alone checks how symbols are chosen."""
-        return False
-
-    def compare(
-        self,
-        traces: Sequence[FrameScores],
-        replays: Sequence[FrameReplay],
-        *,
-        model: CtcModel,
-        request: Request,  # noqa: ARG002 - only greedy decoding gets this far
-        reruns: Sequence[Rerun] | None = None,
-    ) -> Comparison:
-        """Compare all segments of one clip; statistics are over all frames of the clip."""
-        return compare(traces, replays, reruns, model=model, family=self.name, statistics=self.statistics)
-
-    def coordinates(self, trace: FrameScores, replay: FrameReplay) -> tuple[Floats, Floats]:
-        """Return the listed log-probabilities."""
-        return trace.logprobs, replay.at_listed
-
-    def provisional_bounds(self, precision: Precision) -> Mapping[str, float]:
-        """Return the documented bounds of a precision."""
-        return bounds(self.statistics, precision)
+    def rerun_batch(self, model: CtcModel, encoded: Any, batch: Sequence[SegmentInput]) -> list[Rerun]:
+        """Return the reference's own decoding of each row."""
+        return [_rerun(model, own) for own in _logits(model, encoded)[: len(batch)]]
 
 
 def _logits(model: CtcModel, encoded: Any) -> list[torch.Tensor]:
