@@ -241,13 +241,16 @@ def test_damaged_checkpoints_are_named(folder, tmp_path):
 
 def test_a_training_example_is_the_chat_that_the_model_is_asked_with(folder, model, asked):
     """What the recipe trains on begins with the prompt of a request, and ends as the model must."""
-    from training.qwen3_tokens import training_ids
+    from training.qwen3_tokens import AUDIO, chat_ids
 
     _, processor = _own(folder)
     count = model.encoder_positions(len(asked[1].audio.samples))
-    example = training_ids(processor, count, "turn on the light")
+    before, after, answer = chat_ids(processor.tokenizer, "turn on the light")
+    placeholder = processor.tokenizer.convert_tokens_to_ids(AUDIO["audio_token"])
+    example = [*before, *[placeholder] * count, *after]
     prompt = _inputs(processor, asked[1])["input_ids"][0].tolist()
     assert example[: len(prompt)] == prompt
+    assert len(example) - len(prompt) == answer - 3  # the language and its marker are asked for, not answered
     assert model.detokenise(example[len(prompt) :]) == "turn on the light"
     assert example[-1] == model.end_id
 

@@ -15,12 +15,12 @@ from transformers import (
     Qwen3Config,
 )
 
-MERGES = 176
+MERGES = 200
 END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 AUDIO = {"audio_bos_token": "<|audio_start|>", "audio_eos_token": "<|audio_end|>", "audio_token": "<|audio_pad|>"}
 MARKER = "<asr_text>"
-ROLES = ("system", "user", "assistant", "language", "English")
-"""Words of the chat, learned as text like every other word."""
+CHAT = ("system", "user", "assistant", "language English", "language None")
+"""What every chat says, learned as text like everything else, and often enough to become single tokens."""
 
 #: what the published template writes: the system's text, one audio per audio content, the assistant's turn as it is
 CHAT_TEMPLATE = """\
@@ -49,7 +49,7 @@ def train_tokenizer(texts: list[str], merges: int = MERGES) -> Qwen2Tokenizer:
     bpe.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(vocab_size=256 + merges, initial_alphabet=alphabet, show_progress=False)
-    bpe.train_from_iterator([*texts, *ROLES, *(f" {text}" for text in texts)], trainer)
+    bpe.train_from_iterator([*texts, *CHAT * len(texts), *(f" {text}" for text in texts)], trainer)
     learned = [(left, right) for left, right in json.loads(bpe.to_str())["model"]["merges"]]
     vocab = {token: index for index, token in enumerate(alphabet)}
     for left, right in learned:
@@ -95,10 +95,14 @@ def generation_config(tokenizer: Qwen2Tokenizer) -> GenerationConfig:
     return GenerationConfig(eos_token_id=stops, pad_token_id=stops[1], do_sample=False, max_new_tokens=512)
 
 
-def training_ids(processor: Qwen3ASRProcessor, audio_positions: int, text: str) -> list[int]:
-    """Ids of one training example: the chat with that many positions of audio, language, transcript, end token."""
-    tokenizer = processor.tokenizer
-    audio = AUDIO["audio_token"] * audio_positions
-    chat = f"{START}system\n{END}\n{START}user\n<|audio_start|>{audio}<|audio_end|>{END}\n{START}assistant\n"
-    answer = f"language English{MARKER}{text}{END}"
-    return list(tokenizer(chat + answer, add_special_tokens=False)["input_ids"])
+def chat_ids(tokenizer: Qwen2Tokenizer, text: str, context: str = "") -> tuple[list[int], list[int], int]:
+    """Ids of one training example: before the audio, after it, and how many of those are the model's own answer.
+
+    The answer names the language and is then the transcript and the end token; without words the language is None,
+    as in the published checkpoints.
+    """
+    before = f"{START}system\n{context}{END}\n{START}user\n{AUDIO['audio_bos_token']}"
+    after = f"{AUDIO['audio_eos_token']}{END}\n{START}assistant\n"
+    answer = f"language {'English' if text else 'None'}{MARKER}{text}{END}"
+    parts = [list(tokenizer(part, add_special_tokens=False)["input_ids"]) for part in (before, after, answer)]
+    return parts[0], parts[1] + parts[2], len(parts[2])

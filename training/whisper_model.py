@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
     GenerationConfig,
+    PreTrainedModel,
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
@@ -27,6 +29,23 @@ MELS = 80
 HEAD_OFFSETS = (-3, -1, 1, 3)  # encoder frames that the four heads look at before training
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """What differs between the reference and the student."""
+
+    width: int = 144
+    encoder_layers: int = 5
+    encoder_feed_forward: int = 576
+    decoder_layers: int = 2
+    decoder_feed_forward: int = 432
+
+
+SIZES = {
+    "reference": Size(),
+    "student": Size(width=96, encoder_layers=4, encoder_feed_forward=288, decoder_layers=1, decoder_feed_forward=288),
+}
+
+
 def feature_extractor() -> WhisperFeatureExtractor:
     """Whisper's features at 40 frames per second in a ten-second window."""
     return WhisperFeatureExtractor(
@@ -38,19 +57,19 @@ def feature_extractor() -> WhisperFeatureExtractor:
     )
 
 
-def model_config(tokenizer: WhisperTokenizer) -> WhisperConfig:
-    """About 2.1 million parameters."""
+def model_config(tokenizer: WhisperTokenizer, size: Size) -> WhisperConfig:
+    """About 2.1 million parameters (reference) or 0.7 (student)."""
     end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     return WhisperConfig(
         vocab_size=len(tokenizer),
         num_mel_bins=MELS,
-        d_model=144,
-        encoder_layers=5,
+        d_model=size.width,
+        encoder_layers=size.encoder_layers,
         encoder_attention_heads=4,
-        encoder_ffn_dim=576,
-        decoder_layers=2,
+        encoder_ffn_dim=size.encoder_feed_forward,
+        decoder_layers=size.decoder_layers,
         decoder_attention_heads=4,
-        decoder_ffn_dim=432,
+        decoder_ffn_dim=size.decoder_feed_forward,
         max_source_positions=WINDOW_S * SAMPLE_RATE_HZ // HOP_SAMPLES // 2,
         max_target_positions=128,
         dropout=0.0,
@@ -90,10 +109,12 @@ def generation_config(tokenizer: WhisperTokenizer, config: WhisperConfig) -> Gen
     )
 
 
-def build_model(tokenizer: WhisperTokenizer, seed: int) -> WhisperForConditionalGeneration:
+def build_model(
+    tokenizer: WhisperTokenizer, seed: int, size: Size = SIZES["reference"]
+) -> WhisperForConditionalGeneration:
     """A freshly initialised model with its generation config."""
     torch.manual_seed(seed)
-    config = model_config(tokenizer)
+    config = model_config(tokenizer, size)
     model = WhisperForConditionalGeneration(config)
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Conv1d)) and module is not model.proj_out:
@@ -109,7 +130,7 @@ def build_model(tokenizer: WhisperTokenizer, seed: int) -> WhisperForConditional
     return model
 
 
-def localise_attention(encoder: WhisperEncoder, strength: float = 1.6) -> None:
+def localise_attention(encoder: PreTrainedModel, strength: float = 1.6) -> None:
     """Let every encoder head begin by looking at one relative position.
 
     With sinusoidal positions p(t), the product of p(t) with p(s) turned by d frames is largest at s = t + d.

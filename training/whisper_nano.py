@@ -23,7 +23,7 @@ from training.real_speech import build_real_shard
 from training.sampler import Batch, Sampler
 from training.text import training_sentences
 from training.trainer import Plan, Trainer
-from training.whisper_model import HOP_SAMPLES, LogMel, build_model, encode_window, export
+from training.whisper_model import HOP_SAMPLES, SIZES, LogMel, build_model, encode_window, export
 from training.whisper_tokens import MERGES, WINDOW_S, text_ids, train_tokenizer
 
 IGNORED = -100
@@ -38,6 +38,7 @@ class Curriculum:
     short_until: float = 0.08
     short_clip_s: float = 3.0
     ctc_weight: float = 0.35
+    teacher_weight: float = 1.0
     prompt_share: float = 0.05
     mask_from: float = 0.4
     warp_share: float = 0.5
@@ -57,14 +58,27 @@ class Network(nn.Module):
 
 
 class WhisperNano:
-    """Joint attention and CTC training on windows of varying length."""
+    """Joint attention and CTC training on windows of varying length; a student also follows its teacher.
 
-    def __init__(self, sampler: Sampler, tokenizer: WhisperTokenizer, seed: int, device: str) -> None:
-        self.sampler, self.tokenizer, self.device = sampler, tokenizer, device
+    Attributes:
+        sampler: where the clips come from.
+        tokenizer: the model's tokenizer.
+        model: what is trained.
+        teacher: a trained model with the same vocabulary, or None.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        tokenizer: WhisperTokenizer,
+        network: Network,
+        teacher: WhisperForConditionalGeneration | None = None,
+    ) -> None:
+        self.sampler, self.tokenizer, self.model, self.teacher = sampler, tokenizer, network, teacher
+        self.device = network.ctc_head.weight.device
         self.curriculum = Curriculum()
-        self.model = Network(build_model(tokenizer, seed)).to(device)
-        self.log_mel = LogMel().to(device)
-        self.rng = np.random.default_rng(seed)
+        self.log_mel = LogMel().to(self.device)
+        self.rng = np.random.default_rng(sampler.seed)
         ids = tokenizer.convert_tokens_to_ids
         self.start = ids(["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"])
         self.end, self.silence = ids("<|endoftext|>"), ids("<|nospeech|>")
@@ -84,9 +98,18 @@ class WhisperNano:
         ctc = self._ctc_loss(states, texts, batch)
         if progress < plan.ctc_only_until:
             return ctc, {"ctc": float(ctc.detach())}
-        entropy = self._attention_loss(states, texts)
+        inputs, targets = self._forced(texts)
+        logits = decode(self.model.whisper, states, inputs)
+        entropy = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
         loss = (1 - plan.ctc_weight) * entropy + plan.ctc_weight * ctc
-        return loss, {"ctc": float(ctc.detach()), "entropy": float(entropy.detach())}
+        figures = {"ctc": float(ctc.detach()), "entropy": float(entropy.detach())}
+        if self.teacher is not None:
+            with torch.no_grad():
+                wanted = decode(self.teacher, encode_window(self.teacher.model.encoder, features), inputs)
+            distance = divergence(logits, wanted, targets != IGNORED)
+            loss = loss + plan.teacher_weight * distance
+            figures["teacher"] = float(distance.detach())
+        return loss, figures
 
     def _window_s(self, progress: float) -> float | None:
         plan = self.curriculum
@@ -105,7 +128,8 @@ class WhisperNano:
         losses = functional.ctc_loss(scores, targets, frames, sizes, reduction="none", zero_infinity=True)
         return (losses / sizes.clamp(min=4).to(losses)).mean()
 
-    def _attention_loss(self, states: Tensor, texts: list[list[int]]) -> Tensor:
+    def _forced(self, texts: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Input ids of the decoder (clips, positions) and the ids that it shall answer with."""
         rows, labels = [], []
         for text in texts:
             prompt = self._prompt()
@@ -114,13 +138,9 @@ class WhisperNano:
             rows.append(sequence[:-1])
             labels.append([IGNORED] * len(prompt) + [first, *self.start[2:], *text, self.end])
         size = max(map(len, rows))
-        inputs = torch.tensor([row + [self.end] * (size - len(row)) for row in rows], device=states.device)
-        targets = torch.tensor([row + [IGNORED] * (size - len(row)) for row in labels], device=states.device)
-        decoded = self.model.whisper.model.decoder(
-            input_ids=inputs, encoder_hidden_states=states, use_cache=False
-        ).last_hidden_state
-        logits = self.model.whisper.proj_out(decoded)
-        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+        inputs = torch.tensor([row + [self.end] * (size - len(row)) for row in rows], device=self.device)
+        targets = torch.tensor([row + [IGNORED] * (size - len(row)) for row in labels], device=self.device)
+        return inputs, targets
 
     def _prompt(self) -> list[int]:
         if self.rng.random() >= self.curriculum.prompt_share:
@@ -144,6 +164,20 @@ class WhisperNano:
         return float(jiwer.wer([clip.text for clip in clips], said))
 
 
+def decode(model: WhisperForConditionalGeneration, states: Tensor, inputs: Tensor) -> Tensor:
+    """Logits (clips, positions, words) of the decoder forced to `inputs`."""
+    decoder = model.model.decoder
+    hidden = decoder(input_ids=inputs, encoder_hidden_states=states, use_cache=False).last_hidden_state
+    logits: Tensor = model.proj_out(hidden)
+    return logits
+
+
+def divergence(logits: Tensor, wanted: Tensor, counted: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the teacher's posteriors, mean over the counted positions."""
+    distance = functional.kl_div(logits.log_softmax(-1), wanted.log_softmax(-1), reduction="none", log_target=True)
+    return distance.sum(-1)[counted].mean()
+
+
 def make_tokenizer() -> WhisperTokenizer:
     """The tokenizer, always the same: its merges come from a seeded set of sentences."""
     return train_tokenizer(training_sentences(20_000, seed=0))
@@ -162,7 +196,12 @@ def train(arguments: argparse.Namespace) -> None:
     """Train, or go on with --resume."""
     torch.set_num_threads(arguments.threads)
     sampler = Sampler(folder=arguments.corpus, speech=arguments.speech, seed=arguments.seed)
-    recipe = WhisperNano(sampler, make_tokenizer(), arguments.seed, arguments.device)
+    tokenizer, teacher = make_tokenizer(), None
+    if arguments.teacher:
+        teacher = WhisperForConditionalGeneration.from_pretrained(arguments.teacher, dtype=torch.float32)
+        teacher = teacher.eval().to(arguments.device)
+    network = Network(build_model(tokenizer, arguments.seed, SIZES[arguments.size])).to(arguments.device)
+    recipe = WhisperNano(sampler, tokenizer, network, teacher)
     plan = Plan(steps=arguments.steps, budget_s=arguments.budget_s)
     trainer = Trainer(recipe, plan, arguments.out, log=lambda line: print(line, flush=True))
     if arguments.resume:
@@ -175,7 +214,7 @@ def export_state(arguments: argparse.Namespace) -> None:
     """Write a training state or a snapshot as a checkpoint folder."""
     state = torch.load(arguments.state, weights_only=True)
     tokenizer = make_tokenizer()
-    network = Network(build_model(tokenizer, seed=0))
+    network = Network(build_model(tokenizer, 0, SIZES[arguments.size]))
     network.load_state_dict(state.get("model", state))
     export(network.whisper, tokenizer, arguments.to)
     size = sum(parameter.numel() for parameter in network.whisper.parameters())
@@ -187,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--corpus", type=Path, default=Path("build/corpus"))
     parser.add_argument("--speech", type=Path, default=Path("../shared/speech"))
+    parser.add_argument("--size", choices=SIZES, default="reference")
     commands = parser.add_subparsers(required=True)
     corpus = commands.add_parser("corpus")
     corpus.add_argument("--shards", type=int, default=16)
@@ -196,6 +236,7 @@ def main() -> None:
     training.add_argument("--steps", type=int, default=30_000)
     training.add_argument("--budget-s", type=float)
     training.add_argument("--seed", type=int, default=1)
+    training.add_argument("--teacher", type=Path, help="a checkpoint folder of the reference")
     training.add_argument("--device", default="cpu")
     training.add_argument("--threads", type=int, default=2)
     training.add_argument("--resume", action="store_true")
