@@ -1,9 +1,10 @@
-"""Word error rate of a Whisper or Parakeet checkpoint folder on the held-out sets.
+"""Word error rate of a Whisper, Qwen3-ASR or Parakeet checkpoint folder on the held-out sets.
 
     python benchmarks/wer.py data/embedded/whisper-nano [--json FILE]
 
 Sets: unseen text with known voices, unseen text with unseen voices, the latter with noise, real digits of a
-speaker not trained on, and real sentences. Words are compared as spoken (Whisper's basic normaliser); a second
+speaker not trained on, and real sentences, decoded by the library's own class; and the categories of the challenge
+set, transcribed by earmark (which cuts long clips). Words are compared as spoken (Whisper's basic normaliser); a second
 figure uses Whisper's English normaliser, which joins spelled-out numbers into one word each ("five two" is "52").
 """
 
@@ -13,13 +14,14 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import jiwer
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -30,6 +32,7 @@ from transformers import (
     ParakeetForTDT,
     PreTrainedModel,
     ProcessorMixin,
+    Qwen3ASRForConditionalGeneration,
     WhisperForConditionalGeneration,
 )
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
@@ -37,12 +40,16 @@ from transformers.models.whisper.english_normalizer import BasicTextNormalizer, 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from training.augment import TEST_NOISE, add_noise, load_noises  # noqa: E402  (after the path)
+import earmark.challenges  # noqa: E402  (after the path)
+from earmark.challenges import Challenge  # noqa: E402
+from earmark.protocols import Model  # noqa: E402
+from training.augment import TEST_NOISE, add_noise, load_noises  # noqa: E402
 from training.corpus import SAMPLE_RATE_HZ, Clip, load_clips  # noqa: E402
 from training.real_speech import LJ_HELD_OUT, TEST_SPEAKER, load_speech  # noqa: E402
 
 BATCH = 25
 NOISE_SNR_DB = 10.0
+MAX_NEW_TOKENS = 160  # of Qwen3-ASR
 PREFIX_TOKENS = 4  # of Whisper: start, language, task, no timestamps
 LONGEST_S = 10  # of the training clips, for models without a window
 
@@ -117,22 +124,41 @@ def test_sets(corpus: Path, speech: Path, window_s: float) -> dict[str, Callable
     return sets
 
 
-def decode_whisper(model: PreTrainedModel, processor: ProcessorMixin, inputs: BatchFeature) -> Decoded:
+Waves = list[NDArray[np.float32]]
+
+
+def featurise(processor: ProcessorMixin, waves: Waves) -> BatchFeature:
+    """What a model that takes audio alone is given."""
+    return processor(waves, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
+
+
+def decode_whisper(model: PreTrainedModel, processor: ProcessorMixin, waves: Waves) -> Decoded:
     """Greedy transcripts of a Whisper."""
+    inputs = featurise(processor, waves)
     ids = model.generate(inputs.input_features, language="en", task="transcribe")
     end, limit = model.generation_config.eos_token_id, model.config.max_target_positions - PREFIX_TOKENS
     ended = [bool((row == end).any()) or len(row) < limit for row in ids]
     return Decoded(texts=processor.batch_decode(ids, skip_special_tokens=True), ended=ended)
 
 
-def decode_ctc(model: PreTrainedModel, processor: ProcessorMixin, inputs: BatchFeature) -> Decoded:
+def decode_qwen3(model: PreTrainedModel, processor: ProcessorMixin, waves: Waves) -> Decoded:
+    """Greedy transcripts of a Qwen3-ASR that is asked for English."""
+    inputs = processor.apply_transcription_request(audio=waves, language=["English"] * len(waves))
+    ids = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS)[:, inputs["input_ids"].shape[1] :]
+    stops = torch.tensor(model.generation_config.eos_token_id)
+    ended = torch.isin(ids, stops).any(1).tolist()
+    return Decoded(texts=processor.tokenizer.batch_decode(ids, skip_special_tokens=True), ended=ended)
+
+
+def decode_ctc(model: PreTrainedModel, processor: ProcessorMixin, waves: Waves) -> Decoded:
     """Greedy transcripts of a CTC model, which always ends."""
-    ids = model.generate(**inputs)
+    ids = model.generate(**featurise(processor, waves))
     return Decoded(texts=processor.batch_decode(ids, skip_special_tokens=True), ended=[True] * len(ids))
 
 
-def decode_tdt(model: PreTrainedModel, processor: ProcessorMixin, inputs: BatchFeature) -> Decoded:
+def decode_tdt(model: PreTrainedModel, processor: ProcessorMixin, waves: Waves) -> Decoded:
     """Greedy transcripts of a TDT model; it ends when the durations have used up the frames."""
+    inputs = featurise(processor, waves)
     found = model.generate(**inputs)
     ids, durations = found.sequences[:, 1:], found.durations[:, 1:]
     emitted = ids != model.config.pad_token_id
@@ -144,9 +170,10 @@ def decode_tdt(model: PreTrainedModel, processor: ProcessorMixin, inputs: BatchF
     )
 
 
-Decode = Callable[[PreTrainedModel, ProcessorMixin, BatchFeature], Decoded]
+Decode = Callable[[PreTrainedModel, ProcessorMixin, Waves], Decoded]
 KINDS: dict[str, tuple[type[PreTrainedModel], Decode]] = {
     "whisper": (WhisperForConditionalGeneration, decode_whisper),
+    "qwen3_asr": (Qwen3ASRForConditionalGeneration, decode_qwen3),
     "parakeet_ctc": (ParakeetForCTC, decode_ctc),
     "parakeet_tdt": (ParakeetForTDT, decode_tdt),
 }
@@ -158,11 +185,23 @@ def transcribe(model: PreTrainedModel, processor: ProcessorMixin, decode: Decode
     decoded = Decoded(texts=[], ended=[])
     for start in track(range(0, len(clips), BATCH), description="decoding", transient=True):
         waves = [clip.samples.astype(np.float32) / 32768 for clip in clips[start : start + BATCH]]
-        decoded.extend(decode(model, processor, processor(waves, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")))
+        decoded.extend(decode(model, processor, waves))
     return decoded
 
 
-def score(clips: list[Clip], decoded: Decoded, seconds: float, verbose: bool) -> Outcome:
+def transcribe_challenges(model: Model, clips: list[Challenge]) -> Decoded:
+    """Transcripts of challenge clips by earmark, which asks for English and cuts what is too long."""
+    audio = [clip.audio() for clip in clips]
+    asked = [earmark.Clip(audio=each, request=earmark.request(each, language="en")) for each in audio]
+    evidence = list(
+        track(earmark.record_many(model, asked), description="challenges", total=len(asked), transient=True)
+    )
+    stops = getattr(model, "stop_ids", {getattr(model, "end_id", None)})
+    ended = [model.info.family != "autoregressive" or all(stops & set(s.ids) for s in e.segments) for e in evidence]
+    return Decoded(texts=[e.text for e in evidence], ended=ended)
+
+
+def score(clips: Sequence[Clip | Challenge], decoded: Decoded, seconds: float, verbose: bool) -> Outcome:
     """Compare the transcripts with what is said."""
     words, numbers = BasicTextNormalizer(), EnglishTextNormalizer({})
     wanted = [words(clip.text).strip() for clip in clips]
@@ -193,6 +232,12 @@ def evaluate(folder: Path, corpus: Path, speech: Path, verbose: bool = False) ->
         start = time.perf_counter()
         decoded = transcribe(model, processor, decode, clips)
         outcomes[name] = score(clips, decoded, time.perf_counter() - start, verbose)
+    own = earmark.load(folder, dtype="float32")
+    for category in sorted({clip.category for clip in earmark.challenges.load()}):
+        challenges = list(earmark.challenges.load(category=category))
+        start = time.perf_counter()
+        decoded = transcribe_challenges(own, challenges)
+        outcomes[f"challenges: {category}"] = score(challenges, decoded, time.perf_counter() - start, verbose)
     return outcomes
 
 

@@ -73,6 +73,19 @@ TDT = (
 PARAKEET_LIMITS = """It writes lower-case letters and apostrophes only. Trained on clips of at most ten seconds.
 The CTC and the TDT model of one name come from one run and have the same encoder."""
 
+QWEN3 = """| class | `transformers.Qwen3ASRForConditionalGeneration` with `Qwen3ASRProcessor` |
+| parameters | {parameters:,} |
+| encoder | {encoder_layers} layers, width {d_model}, {encoder_attention_heads} heads, feed-forward {encoder_ffn_dim}, \
+{downsample_hidden_size} channels of subsampling; it sees one second at a time |
+| language model | Qwen3: {num_hidden_layers} layers, width {hidden_size}, {num_attention_heads} heads \
+({num_key_value_heads} of keys and values), feed-forward {intermediate_size}, {max_position_embeddings} positions |
+| features | {num_mel_bins} mels every 10 ms (hop 160, window 400 samples), 13 positions a second |
+| vocabulary | 256 bytes, 200 merges, 6 control tokens, the marker: {vocab_size}; input and output share it |"""
+
+QWEN3_LIMITS = """It answers `language English<asr_text>...`, or `language None<asr_text>` where it hears no
+words, in whatever language it is asked. Trained on clips of at most ten seconds, which is its window. One
+training example in ten had a context (a few words, half of the time one that is said); most of the others none."""
+
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 HEADINGS = {
@@ -114,7 +127,18 @@ def describe_parakeet(config: dict[str, Any], parameters: int) -> dict[str, str]
     return {"architecture": architecture, "limits": PARAKEET_LIMITS, "real_share": "20 %"}
 
 
-DESCRIBE = {"whisper": describe_whisper, "parakeet_ctc": describe_parakeet, "parakeet_tdt": describe_parakeet}
+def describe_qwen3(config: dict[str, Any], parameters: int) -> dict[str, str]:
+    """What is particular to a Qwen3-ASR's card."""
+    architecture = QWEN3.format(parameters=parameters, **config["audio_config"] | config["text_config"])
+    return {"architecture": architecture, "limits": QWEN3_LIMITS, "real_share": "20 %"}
+
+
+DESCRIBE = {
+    "whisper": describe_whisper,
+    "qwen3_asr": describe_qwen3,
+    "parakeet_ctc": describe_parakeet,
+    "parakeet_tdt": describe_parakeet,
+}
 
 
 def count_parameters(folder: Path) -> int:
