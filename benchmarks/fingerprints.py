@@ -100,8 +100,8 @@ def cheats(others: dict[str, Model]) -> list[Scenario]:
         scenario("drop_audio", seconds=1.0),
         scenario("drop_audio", seconds=0.5),
         scenario("other_request", language="de"),
-        scenario("truncate", tokens=3),
-        scenario("truncate", tokens=0, end=False),
+        scenario("stop_early", tokens=3),
+        scenario("stop_early", tokens=0, end=False),
         *(scenario("rescored", writer=others[name]) for name in ("student", "early") if name in others),
     ]
 
@@ -123,7 +123,7 @@ def providers(name: str, clips: list[Clip], dtype: str) -> Iterator[Provider]:
 
 def _wrote_the_same(cheat: Scenario, mine: tuple[Segment, ...], real: tuple[Segment, ...]) -> bool:
     """Tell whether a provider that only writes otherwise wrote what the reference writes: then nothing was gained."""
-    return cheat.name.startswith(("rescored", "truncate")) and [s.ids for s in mine] == [s.ids for s in real]
+    return cheat.name.startswith(("rescored", "stop")) and [s.ids for s in mine] == [s.ids for s in real]
 
 
 def measure(reference: Model, name: str, evidence: list[earmark.Evidence], clips: list[Clip]) -> Row:

@@ -1,19 +1,23 @@
 """Every statistic of the ctc and transducer families for honest and cheating providers, and what they detect.
 
     python benchmarks/frame_families.py [AUDIO...] [--models MODEL...] [--dtypes float32 float16] [--only honest int8]
+    python benchmarks/frame_families.py --challenges [--share 0.33] [--seed 0] --table FILE
 
-Stand-ins are the embedded models whose names begin with the model's: a sibling of another seed, a student, an earlier
-step. For every precision it prints the verdicts of the provisional profile, then for every statistic the largest honest
-value over all clips and honest providers and, for each cheat, the median over clips and the share of clips beyond the
-largest honest value. Evidence is of level `sketch`.
+AUDIO is files or folders, by default the shipped clips; `--challenges` takes the challenge set in their place, or a
+share of it drawn by the seed. `--table` writes the verdicts as the Markdown table of docs/explanation/frame-
+synchronous.md. Stand-ins are the embedded models whose names begin with the model's: a sibling of another seed, a
+student, an earlier step. For every precision it prints the verdicts of the provisional profile, then for every
+statistic the largest honest value over all clips and honest providers and, for each cheat, the median over clips and
+the share of clips beyond the largest honest value. Evidence is of level `sketch`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ import numpy as np
 from fingerprints import load_clips
 
 import earmark
-from earmark import Case, Clip
+from earmark import Case, Clip, challenges
 from earmark.checkpoint import embedded_names
 from earmark.scenarios import Scenario, scenario
 from earmark.scenarios.honest import honest_scenarios
@@ -29,6 +33,14 @@ from earmark.scenarios.stand_in import other_checkpoint
 
 MODELS = ("embedded:parakeet-ctc-nano", "embedded:parakeet-tdt-nano")
 DTYPES = ("float32", "float16", "bfloat16")
+
+
+def challenge_clips(share: float, seed: int) -> list[Clip]:
+    """Return a share of the challenge set, drawn by a seed, with fixed nonces."""
+    everything = list(challenges.load())
+    drawn = random.Random(seed).sample(everything, round(share * len(everything)))  # noqa: S311 - a draw, no secret
+    audio = [challenge.audio() for challenge in drawn]
+    return [Clip(audio=own, request=earmark.request(own, nonce=f"{i:032x}")) for i, own in enumerate(audio)]
 
 
 def stand_ins(source: str, dtype: str, extra: list[str]) -> dict[str, Any]:
@@ -99,6 +111,26 @@ def show_statistics(rows: list[dict[str, Any]]) -> None:
         print(f"| {name} | {worst:.2g} | " + " | ".join(cells) + " |")
 
 
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the verdicts of all models and precisions as one Markdown table; honest settings are added up."""
+    dtypes = list(dict.fromkeys(row["dtype"] for row in rows))
+    head = ["model", "provider", *(f"{dtype} FAIL" for dtype in dtypes), f"same text ({dtypes[0]})"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    names = dict.fromkeys((row["model"], row["honest"] or row["provider"]) for row in rows)
+    for model, provider in names:
+        own = [row for row in rows if (row["model"], row["honest"] or row["provider"]) == (model, provider)]
+        cells = [_sum([row for row in own if row["dtype"] == dtype], "FAIL") for dtype in dtypes]
+        settings = sum(row["dtype"] == dtypes[0] for row in own)
+        label = f"honest, {settings} settings" if provider is True else provider
+        same = _sum([row for row in own if row["dtype"] == dtypes[0]], "same_text")
+        lines.append("| " + " | ".join([model.removeprefix("embedded:"), label, *cells, same]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _sum(rows: Sequence[dict[str, Any]], name: str) -> str:
+    return f"{sum(row[name] for row in rows)} of {sum(row['clips'] for row in rows)}" if rows else "-"
+
+
 def _largest(rows: list[dict[str, Any]], name: str) -> float:
     values = np.array([values[name] for row in rows for values in row["values"]])
     return float("nan") if np.isnan(values).all() else float(np.nanmax(values))
@@ -117,19 +149,28 @@ def main() -> None:
     parser.add_argument("--stand-ins", nargs="*", default=[])
     parser.add_argument("--only", nargs="+", default=[""])
     parser.add_argument("--dtypes", nargs="+", default=DTYPES)
+    parser.add_argument("--challenges", action="store_true", help="Take the challenge set.")
+    parser.add_argument("--share", type=float, default=1.0, help="Share of it.")
+    parser.add_argument("--seed", type=int, default=0, help="Draws the share.")
+    parser.add_argument("--table", type=Path, help="Write the verdicts as one Markdown table.")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    clips = load_clips(arguments.audio, None)
+    drawn = challenge_clips(arguments.share, arguments.seed) if arguments.challenges else None
+    clips = drawn or load_clips(arguments.audio, None)
+    everything: list[dict[str, Any]] = []
     for source in arguments.models:
-        rows = []
+        rows: list[dict[str, Any]] = []
         for dtype in arguments.dtypes:
             for row in measure(source, dtype, clips, arguments.stand_ins, arguments.only):
                 rows.append(row)
+                if arguments.table:
+                    arguments.table.write_text(table([*everything, *rows]), encoding="utf-8")
                 if arguments.json:
                     with arguments.json.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(row) + "\n")
         print(f"\n## {source}, {len(clips)} clips\n")
         show(rows)
+        everything += rows
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Fuzzing of evidence: damaged records through parsing and rules, survivors through the whole verification.
 
-Run `python benchmarks/fuzz.py [--records 1000000] [--survivors 10000] [--level sketch] [--seed 0] [--json FILE]`. It
-fails if anything raises, if a record takes longer than a second, or if a survivor passes that must not: with the
-original receipt none may, without it none whose ids, text, digests or segments changed.
+Run `python benchmarks/fuzz.py [--records 1000000] [--survivors 10000] [--models MODEL...] [--levels sketch compact]
+[--seed 0] [--json FILE]`; one model per family, and every level that its family records, by default. It fails if
+anything raises, if a record takes longer than a second, or if a survivor passes that must not: with the original
+receipt none may, without it none whose ids, text, digests or segments changed.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from rich.progress import track
 import earmark
 from earmark import Case, Clip
 from earmark.protocols import Model
-from earmark.records.evidence import Compact, Evidence, load_evidence
+from earmark.records.evidence import Compact, Evidence, Level, load_evidence
 from earmark.rules import check_rules
 from earmark.testing import mutated_evidence
 
 SLOWEST_S = 1.0
+MODELS = ("embedded:whisper-nano", "embedded:parakeet-ctc-nano", "embedded:parakeet-tdt-nano")
+LEVELS: tuple[Level, ...] = ("scores", "sketch", "compact")
 POLICY = earmark.Policy(accept_compact=True)
 
 
@@ -90,26 +93,37 @@ def _changed(record: Evidence | Compact, original: Evidence | Compact) -> bool:
     return bool(facts(record) != facts(original))
 
 
+def fuzz(source: str, level: Level, *, records: int, keep: int, seed: int) -> dict[str, Any]:
+    """Fuzz the evidence of one clip, of one model at one level, and return the figures."""
+    model = earmark.load(source)
+    audio = earmark.load_audio(Path(str(files("earmark.data"))) / "clips" / "00.flac")
+    language = "en" if model.info.family == "autoregressive" else None
+    clip = Clip(audio=audio, request=earmark.request(audio, language=language, nonce="00" * 16))
+    evidence = earmark.record(model, clip.request, audio, level=level)
+    figures, survivors = fuzz_rules(clip, evidence, model, records=records, seed=seed, keep=keep)
+    verdicts = fuzz_verdicts(clip, evidence, model, survivors)
+    return {"model": source, "level": level, **figures, "verdicts": verdicts}
+
+
 def main() -> int:
-    """Fuzz one clip's evidence and print the figures; return 1 if anything must not have been."""
+    """Fuzz every model at every level and print the figures; return 1 if anything must not have been."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--survivors", type=int, default=10_000)
-    parser.add_argument("--level", choices=("scores", "sketch", "compact"), default="sketch")
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--levels", nargs="+", choices=LEVELS, default=LEVELS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    model = earmark.load("embedded:whisper-nano")
-    audio = earmark.load_audio(Path(str(files("earmark.data"))) / "clips" / "00.flac")
-    clip = Clip(audio=audio, request=earmark.request(audio, language="en", nonce="00" * 16))
-    evidence = earmark.record(model, clip.request, audio, level=arguments.level)
-    sizes = {"records": arguments.records, "keep": arguments.survivors}
-    figures, survivors = fuzz_rules(clip, evidence, model, seed=arguments.seed, **sizes)
-    figures["verdicts"] = fuzz_verdicts(clip, evidence, model, survivors)
-    print(json.dumps(figures, indent=1))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures) + "\n", encoding="utf-8")
-    return int(bool(figures["verdicts"]["wrong"]) or figures["slowest_ms"] > 1e3 * SLOWEST_S)
+    sizes = {"records": arguments.records, "keep": arguments.survivors, "seed": arguments.seed}
+    found = []
+    for source in arguments.models:
+        for level in arguments.levels:
+            found.append(fuzz(source, level, **sizes))
+            print(json.dumps(found[-1], indent=1), flush=True)
+            if arguments.json:
+                arguments.json.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
+    return int(any(row["verdicts"]["wrong"] or row["slowest_ms"] > 1e3 * SLOWEST_S for row in found))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import earmark
@@ -14,18 +12,11 @@ from earmark.fingerprint.gonka import Outcome, Rule
 from earmark.interop.convert import to_gonka, verify_response
 from earmark.interop.gonka import similarity
 from earmark.interop.response import Response, read_response
+from earmark.testing import default_clips
 
 Payload = dict[str, Any]
 STRICTEST = 0.98
 """The strictest threshold that the network has used; later ones are 0.958, 0.940, 0.922, 0.90, 0.75."""
-
-
-def demo_clips() -> list[Clip]:
-    """Return the clips that ship with earmark, asked for in English."""
-    folder = Path(str(files("earmark.data"))) / "clips"
-    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
-    audio = [earmark.load_audio(folder / row["audio_filepath"]) for row in rows]
-    return [Clip(audio=a, request=earmark.request(a, language="en", nonce=f"{i:032x}")) for i, a in enumerate(audio)]
 
 
 def read(payload: Payload) -> Response:
@@ -137,7 +128,7 @@ def main() -> None:
     cheap = earmark.load("embedded:whisper-nano-early", device="cpu")
     print("| case | rule | similarity | above 0.98 | above 0.90 | earmark | because of |")
     print("|---|---|---|---|---|---|---|")
-    for name, rule, outcome, verdict in table(model, cheap, demo_clips()):
+    for name, rule, outcome, verdict in table(model, cheap, default_clips(24, language="en")):
         why = ", ".join(f"`{f.code}`" for f in verdict.findings if f.severity != "note") or "-"
         passes = ["yes" if outcome.passes(t) else "no" for t in (STRICTEST, 0.90)]
         print(f"| {name} | {rule} | {outcome.similarity:.5f} | {' | '.join(passes)} | {verdict.outcome} | {why} |")

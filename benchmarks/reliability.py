@@ -9,7 +9,6 @@ reference's along the same output. Shifts of an honest provider are near 0 whate
 from __future__ import annotations
 
 import argparse
-import json
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import jiwer
 
 import earmark
 from earmark import Clip
+from earmark.records import lines
 from earmark.scenarios import scenario
 from earmark.signature import calibration_signature
 
@@ -26,7 +26,7 @@ MODELS = ("embedded:whisper-nano", "embedded:parakeet-ctc-nano", "embedded:parak
 def load_clips(language: str | None) -> tuple[list[Clip], list[str]]:
     """Return the shipped clips and what is said in them."""
     folder = Path(str(files("earmark.data"))) / "clips"
-    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [row for _, row in lines.read(folder / "manifest.jsonl", lines.from_line)]
     audio = [earmark.load_audio(folder / row["audio_filepath"]) for row in rows]
     clips = [Clip(audio=a, request=earmark.request(a, language=language)) for a in audio]
     return clips, [row["text"] for row in rows]

@@ -1,8 +1,9 @@
-"""What text alone shows on whisper-nano: the table of docs/explanation/text-only.md.
+"""What text alone shows: the tables of docs/explanation/text-only.md.
 
-Run `python benchmarks/text_only.py [AUDIO...] [--language en] [--limit N] [--json FILE]`; AUDIO is files or folders, by
-default the shipped clips. For each claimed precision: how many texts of each provider FAIL, and the median and largest
-value of each statistic.
+Run `python benchmarks/text_only.py [AUDIO...] [--model embedded:whisper-nano] [--language en] [--claims float32]
+[--limit N] [--json FILE]`; AUDIO is files or folders, by default the shipped clips. Stand-ins are the embedded models
+whose names begin with the model's. For each claimed precision: how many texts of each provider FAIL, and the median and
+largest value of each statistic.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from rich.progress import track
 
 import earmark
 from earmark import Clip, record_many
+from earmark.checkpoint import embedded_names
 from earmark.cli.files import find_audio
 from earmark.scenarios import scenario
 
 NANO = "embedded:whisper-nano"
+SHOWN = ("margin_max", "likelihood_gap", "missing_words", "uncovered_gap")
 HONEST = (
     {"dtype": "float32", "batch_size": 1},
     {"dtype": "float32", "batch_size": 8, "attention": "eager"},
@@ -33,8 +36,8 @@ HONEST = (
 )
 
 
-def load_clips(paths: list[Path], language: str) -> list[Clip]:
-    """Return every clip that can be decoded, with a request in one language and a fixed nonce."""
+def load_clips(paths: list[Path], language: str | None) -> list[Clip]:
+    """Return every clip that can be decoded, with a request in one language or none and a fixed nonce."""
     found = find_audio(paths or [Path(str(files("earmark.data"))) / "clips"])
     audio = [earmark.load_audio(item.path) for item in found]
     requests = [earmark.request(a, language=language, nonce=f"{i:032x}") for i, a in enumerate(audio)]
@@ -49,19 +52,24 @@ def edited(text: str) -> str:
     return " ".join([*words[:middle], other, *words[middle + 1 :]]).strip()
 
 
-def providers(clips: list[Clip]) -> Iterator[tuple[str, list[str]]]:
+def first_half(text: str) -> str:
+    """Return the first half of the words."""
+    words = text.split()
+    return " ".join(words[: len(words) // 2])
+
+
+def providers(source: str, clips: list[Clip]) -> Iterator[tuple[str, list[str]]]:
     """Yield each provider and its texts."""
     for options in HONEST:
         settings: dict[str, Any] = dict(options)
         size = settings.pop("batch_size")
-        model = earmark.load(NANO, **settings)
+        model = earmark.load(source, **settings)
         name = "honest: " + ", ".join(f"{key} {value}" for key, value in options.items())
         yield name, [e.text for e in record_many(model, clips, batch_size=size)]
-    reference = earmark.load(NANO)
+    reference = earmark.load(source)
     honest = [e.text for e in record_many(reference, clips)]
-    names = ["whisper-nano-early", "whisper-nano-sibling", "whisper-nano-student"]
-    for other in names:
-        if (Path(str(files("earmark.data"))) / "embedded" / other).is_dir():
+    for other in embedded_names():
+        if other.startswith(f"{source.removeprefix('embedded:')}-"):
             yield other, [e.text for e in record_many(earmark.load(f"embedded:{other}"), clips)]
     for cheat in (
         scenario("quantise", bits=8),
@@ -70,23 +78,20 @@ def providers(clips: list[Clip]) -> Iterator[tuple[str, list[str]]]:
     ):
         yield cheat.name, [e.text for e in cheat.record(reference, clips)]
     yield "text of another clip", honest[1:] + honest[:1]
+    yield "first half of the text", [first_half(text) for text in honest]
     yield "one word edited", [edited(text) for text in honest]
     yield "case and punctuation changed", [text.capitalize() + "." for text in honest]
 
 
-def measure(name: str, texts: list[str], clips: list[Clip], dtype: str, own: list[str]) -> dict[str, Any]:
+def measure(name: str, texts: list[str], clips: list[Clip], reference: Any, own: list[str]) -> dict[str, Any]:
     """Judge every text and return one row; texts that equal the reference's own cannot be told from it."""
-    reference = earmark.load(NANO, dtype=dtype, arithmetic="float32")
     shown = track(list(zip(texts, clips, strict=True)), description=name, console=Console(stderr=True), transient=True)
     verdicts = [earmark.verify_text(t, c.request, c.audio, reference) for t, c in shown]
     differs = [text != mine for text, mine in zip(texts, own, strict=True)]
     failed = [verdict.outcome == "FAIL" for verdict in verdicts]
-    values = {
-        s: np.array([v.fingerprint[s] for v in verdicts if v.fingerprint])
-        for s in ("margin_max", "likelihood_gap", "missing_words")
-    }
+    values = {s: np.array([v.fingerprint[s] for v in verdicts if v.fingerprint]) for s in SHOWN}
     return {
-        "claim": dtype,
+        "claim": reference.info.precision,
         "provider": name,
         "texts": len(texts),
         "FAIL": sum(failed),
@@ -97,23 +102,28 @@ def measure(name: str, texts: list[str], clips: list[Clip], dtype: str, own: lis
 
 
 def main() -> None:
-    """Judge the texts of every provider under two claimed precisions."""
+    """Judge the texts of every provider under the claimed precisions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("audio", nargs="*", type=Path)
-    parser.add_argument("--language", default="en")
+    parser.add_argument("--model", default=NANO)
+    parser.add_argument("--language", help="By default en for autoregressive models, none for the others.")
+    parser.add_argument("--claims", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--limit", type=int, help="Take the first clips alone.")
     arguments = parser.parse_args()
-    clips = load_clips(arguments.audio, arguments.language)[: arguments.limit]
-    own = [e.text for e in record_many(earmark.load(NANO), clips)]
-    made, rows = list(providers(clips)), []
+    model = earmark.load(arguments.model)
+    language = arguments.language or ("en" if model.info.family == "autoregressive" else None)
+    clips = load_clips(arguments.audio, language)[: arguments.limit]
+    own = [e.text for e in record_many(model, clips)]
+    made, rows = list(providers(arguments.model, clips)), []
     columns = ("claimed", "provider", "texts", "other texts", "FAIL", "FAIL of the others")
-    print("| " + " | ".join((*columns, "margin_max", "likelihood_gap", "missing_words")) + " |\n|" + "---|" * 9)
-    for dtype in ("float32", "bfloat16"):
+    print("| " + " | ".join((*columns, *SHOWN)) + " |\n|" + "---|" * (len(columns) + len(SHOWN)))
+    for dtype in arguments.claims:
+        reference = earmark.load(arguments.model, dtype=dtype, arithmetic="float32")
         for name, texts in made:
-            row = measure(name, texts, clips, dtype, own)
+            row = measure(name, texts, clips, reference, own)
             rows.append(row)
-            numbers = [f"{row[n][0]:.2g}; {row[n][1]:.2g}" for n in ("margin_max", "likelihood_gap", "missing_words")]
+            numbers = [f"{row[n][0]:.2g}; {row[n][1]:.2g}" for n in SHOWN]
             cells = [dtype, name, row["texts"], row["other_text"], row["FAIL"], row["FAIL_of_other"], *numbers]
             print("| " + " | ".join(map(str, cells)) + " |", flush=True)
     if arguments.json:

@@ -1,13 +1,16 @@
 """What verifying costs beside the encoder alone, in CTC and transducer models of full size and in the embedded ones.
 
     OMP_NUM_THREADS=1 python benchmarks/throughput.py [--seconds 30] [--repeats 2] [--only full nano] [--tokens 1024]
+    OMP_NUM_THREADS=1 python benchmarks/throughput.py --only full --seconds 30 600 --repeats 1 --layers 2
 
-Full size means the shapes of Parakeet 0.6B (24 layers, width 1024, 1024 tokens and the blank, durations 0 to 4) with
-random weights, a path of one token every 3 frames (about 4 a second) and noise as audio; cost does not depend on the
-values. The encoder's forward pass and the whole verification of evidence (its rules, the replay with the exact lattice,
-the statistics) run in turn on the same batch, in the same arithmetic (float32), in one process. The least of all
-repeats counts, in CPU time, which other work on the machine disturbs less than wall time; with several threads on a
-busy machine it would count their waiting, up to ten times the work.
+Several `--seconds` run one after the other in one process, so that the growth of its highest memory shows whether long
+audio needs more. `--layers` takes fewer layers of the encoder; the row says so. Full size means the shapes of Parakeet
+0.6B (24 layers, width 1024, 1024 tokens and the blank, durations 0 to 4) with random weights, a path of one token every
+3 frames (about 4 a second) and noise as audio; cost does not depend on the values. The encoder's forward pass and the
+whole verification of evidence (its rules, the replay with the exact lattice, the statistics) run in turn on the same
+batch, in the same arithmetic (float32), in one process. The least of all repeats counts, in CPU time, which other work
+on the machine disturbs less than wall time; with several threads on a busy machine it would count their waiting, up to
+ten times the work.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ import gc
 import json
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +41,7 @@ from earmark.recording import assemble, segment_inputs
 from earmark.verifiers import ctc, transducer
 
 EVERY = 3
+LAYERS = 24
 DURATIONS = [0, 1, 2, 3, 4]
 
 
@@ -52,9 +57,9 @@ class Numbers:
         return list(range(len(ids)))
 
 
-def full_size(family: str, tokens: int) -> Any:
-    """Return a Parakeet 0.6B with random weights."""
-    encoder = transformers.ParakeetEncoderConfig(hidden_size=1024, num_hidden_layers=24, intermediate_size=4096)
+def full_size(family: str, tokens: int, layers: int = LAYERS) -> Any:
+    """Return a Parakeet 0.6B with random weights, of fewer layers where asked."""
+    encoder = transformers.ParakeetEncoderConfig(hidden_size=1024, num_hidden_layers=layers, intermediate_size=4096)
     size = {"vocab_size": tokens + 1, "pad_token_id": tokens, "encoder_config": encoder}
     torch.manual_seed(0)
     if family == "ctc":
@@ -64,7 +69,7 @@ def full_size(family: str, tokens: int) -> Any:
         kind, module = ParakeetTransducer, transformers.ParakeetForTDT(config)
     extractor = transformers.ParakeetFeatureExtractor()
     info = ModelInfo(
-        name=f"Parakeet 0.6B {family}, {tokens} tokens, random",
+        name=f"Parakeet 0.6B {family}, {tokens} tokens, {layers} of {LAYERS} layers, random",
         family=family,
         architecture="random",
         weights="0" * 64,
@@ -132,11 +137,10 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(model: Any, clips: Sequence[Clip], evidence: Sequence[earmark.Evidence], repeats: int) -> dict[str, Any]:
-    """Run encoder and verification in turn and return one row."""
+def measure(model: Any, clips: Sequence[Clip], repeats: int) -> dict[str, Any]:
+    """Run encoder and verification in turn and return one row; memory counts from the encoder's first run."""
     pieces = [item.samples for clip in clips for item in segment_inputs(clip, model)]
     size = len(clips)
-    cases = [Case(evidence=e, audio=c.audio, request=c.request) for e, c in zip(evidence, clips, strict=True)]
 
     def encode() -> None:
         with torch.inference_mode():
@@ -147,9 +151,11 @@ def measure(model: Any, clips: Sequence[Clip], evidence: Sequence[earmark.Eviden
         verdicts = list(earmark.verify_many(cases, model, profile="provisional", batch_size=size))
         assert all(verdict.fingerprint is not None for verdict in verdicts), verdicts[0].findings  # noqa: S101
 
-    encode()
+    encoder = [timed(encode)]
     before = peak()
-    encoder, verification = [timed(encode)], [timed(verify)]
+    pairs = zip(scored(model, clips), clips, strict=True)
+    cases = [Case(evidence=e, audio=c.audio, request=c.request) for e, c in pairs]
+    verification = [timed(verify)]
     for _ in range(repeats - 1):
         encoder.append(timed(encode))
         verification.append(timed(verify))
@@ -164,31 +170,36 @@ def measure(model: Any, clips: Sequence[Clip], evidence: Sequence[earmark.Eviden
         "cpu_ratio": round(cpu / encoder_cpu, 2),
         "wall_ratio": round(wall / encoder_wall, 2),
         "extra_mib": round(peak() - before),
+        "peak_mib": round(peak()),
     }
 
 
 def rows(arguments: argparse.Namespace) -> Any:
-    """Yield one row per model."""
-    if "full" in arguments.only:
-        for family in arguments.families:
-            model, clips = full_size(family, arguments.tokens), noise(arguments.seconds, arguments.batch)
-            yield measure(model, clips, scored(model, clips), arguments.repeats)
-            del model
-    if "nano" in arguments.only:
-        for source in arguments.models:
-            model, clips = earmark.load(source, device="cpu"), noise(arguments.seconds, arguments.batch)
-            yield measure(model, clips, scored(model, clips), arguments.repeats)
+    """Yield one row per model and length."""
+    for load in _loaders(arguments):
+        model = load()
+        for seconds in arguments.seconds:
+            yield measure(model, noise(seconds, arguments.batch), arguments.repeats)
+        del model
+
+
+def _loaders(arguments: argparse.Namespace) -> Iterator[Callable[[], Any]]:
+    for family in arguments.families if "full" in arguments.only else ():
+        yield partial(full_size, family, arguments.tokens, arguments.layers)
+    for source in arguments.models if "nano" in arguments.only else ():
+        yield partial(earmark.load, source, device="cpu")
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seconds", type=float, nargs="+", default=[30.0])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--only", nargs="+", default=["full", "nano"])
     parser.add_argument("--models", nargs="+", default=["embedded:parakeet-ctc-nano", "embedded:parakeet-tdt-nano"])
     parser.add_argument("--tokens", type=int, default=1024)
+    parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--families", nargs="+", default=["ctc", "transducer"])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

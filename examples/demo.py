@@ -1,10 +1,13 @@
-"""The demo of `make demo`: honest and cheating providers of whisper-nano, and what earmark says of each.
+"""The demo of `make demo`: honest and cheating providers, what earmark says of each, and a report on all models.
+
+    python examples/demo.py [--out FOLDER] [--clips N]
 
 Everything runs on the models and clips that ship with earmark; the clips were never trained on.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections import Counter
@@ -18,8 +21,20 @@ from rich.table import Table
 
 import earmark
 from earmark import Case, Clip, record_many
+from earmark.challenges import load as load_challenges
+from earmark.checkpoint import EMBEDDED, embedded_names
+from earmark.comparisons import originals, usual
+from earmark.examples import collect, path_beside
 from earmark.protocols import Model
+from earmark.report import build, read_source, write
 from earmark.scenarios import scenario
+from earmark.study import Sample, study
+
+ROOT = Path(__file__).resolve().parents[1]
+LONGEST_S = 5.0
+"""Longest clip of the report."""
+EXAMPLES = 4
+"""Clips of a model that are looked at closely."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +81,8 @@ def cheating(clips: list[Clip], reference: Model, early: Model) -> list[Provider
     return providers
 
 
-def main() -> int:
-    """Record, verify, print the table; return 0 if every verdict is as it should be."""
+def judge() -> bool:
+    """Record, verify, print the table; tell whether every verdict is as it should be."""
     console = Console(width=None if sys.stdout.isatty() else 150)
     clips = load_clips()
     reference, early = earmark.load("embedded:whisper-nano"), earmark.load("embedded:whisper-nano-early")
@@ -103,12 +118,54 @@ def main() -> int:
         f"rescored: on {same} of {len(clips)} clips the cheap model wrote the same text, so nothing was gained."
     )
     console.print("All verdicts are as they should be." if right else "A verdict is WRONG.")
-    return 0 if right else 1
+    return right
 
 
 def _counts(provider: Provider, number: int, transcripts: list[str]) -> bool:
     """Tell whether a clip counts: for the cheap writer only where its text differs from the real model's."""
     return provider.name != "rescored" or provider.evidence[number].text != transcripts[number]
+
+
+def short_clips(most: int) -> list[Sample]:
+    """Return short English clips of the challenge set, of all its categories."""
+    stored = [c for c in load_challenges(language="en") if c.row.audio_filepath and c.row.duration <= LONGEST_S]
+    chosen = [stored[i * len(stored) // most] for i in range(most)] if most < len(stored) else stored
+    return [Sample(name=c.id, audio=c.folder / c.row.audio_filepath, language="en", expected=c.text) for c in chosen]
+
+
+def report(out: Path, names: list[str], clips: int) -> Path:
+    """Study every model with its usual cheats, variants of it among them, and write the report on all."""
+    out.mkdir(parents=True, exist_ok=True)
+    samples, runs = short_clips(clips), []
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        for name in originals(names):
+            reference = earmark.load(f"{EMBEDDED}{name}")
+            scenarios = usual(reference, lambda source, _: earmark.load(source)).scenarios
+            runs.append(out / f"{name}.jsonl")
+            runs[-1].unlink(missing_ok=True)
+            task = bar.add_task(name, total=len(samples) * len(scenarios))
+            study(
+                reference,
+                scenarios,
+                samples,
+                runs[-1],
+                profile="provisional",
+                advance=lambda count, task=task: bar.advance(task, count),
+            )
+            collect(reference, scenarios, samples[:EXAMPLES], command="make demo").save(path_beside(runs[-1]))
+    made = build([read_source(run) for run in runs], title="The models that ship with earmark", command="make demo")
+    return write(made, out / "report.html", twins=True)[0]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Judge the providers of one model, write the report on all; return 0 if every verdict is as it should be."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "demo", help="folder of the report")
+    parser.add_argument("--clips", type=int, default=42, help="clips per model and provider")
+    given = parser.parse_args(arguments)
+    right = judge()
+    print(f"Report: {report(given.out, embedded_names(), given.clips)}")
+    return 0 if right else 1
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ def window_samples(positions: int, audio_rate: float, longest_s: int) -> int:
 class AudioLanguageModel(shared.WithoutRules):
     """A network with `model.language_model` and `lm_head`, behind the interface of the autoregressive family.
 
-    A model family adds `prompt_ids`, `encoder_layers`, `encoder_positions` and `_embed_audio`.
+    A model family adds `prompt_ids`, `encoder_layers`, `encoder_positions` and `_embed_audio`; one whose network has
+    other names for its parts, `_writer` and `_decoder`.
 
     Args:
         info: Facts about it.
@@ -112,6 +113,16 @@ class AudioLanguageModel(shared.WithoutRules):
 
     # network
 
+    @property
+    def _writer(self) -> Any:
+        """The part of the network that writes text by itself, its head included."""
+        return self.module
+
+    @property
+    def _decoder(self) -> Any:
+        """The part of it that gives hidden states."""
+        return self.module.model.language_model
+
     def encoder_positions(self, samples: int) -> int:
         """Return how many encoder positions carry audio in a piece of that many samples."""
         raise NotImplementedError
@@ -145,7 +156,7 @@ class AudioLanguageModel(shared.WithoutRules):
         spliced = [self._splice(audio, row) for audio, row in zip(encoded, ids, strict=True)]
         # attention is causal, so padding on the right is inert
         embeddings = pad_sequence([row for row, _ in spliced], batch_first=True)
-        states = self.module.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        states = self._decoder(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         rows = []
         for row, (audio, (_, at)) in enumerate(zip(encoded, spliced, strict=True)):
             behind = torch.arange(at, ids.shape[1]) + len(audio) - 1
@@ -178,7 +189,7 @@ class AudioLanguageModel(shared.WithoutRules):
             pad_token_id=self.end_id,
         )
         output = GenerationMixin.generate(
-            self.module,
+            self._writer,
             inputs_embeds=pad_sequence(spliced, batch_first=True, padding_side="left"),
             attention_mask=pad_sequence(ones, batch_first=True, padding_side="left"),
             generation_config=config,
@@ -192,6 +203,25 @@ def _behind(begin: torch.Tensor, processor: Any) -> Any:
     import torch
 
     return lambda ids, scores: processor(torch.cat([begin, ids], dim=1), scores)
+
+
+class PackedEncoder(AudioLanguageModel):
+    """A model whose audio tower packs a batch into one row; its layers are looked at through outlets."""
+
+    @cached_property
+    def _outlets(self) -> list[torch.nn.Module]:
+        import torch
+
+        return [torch.nn.Identity() for _ in self.encoder_blocks()]
+
+    def encoder_layers(self) -> Sequence[torch.nn.Module]:
+        """Return the outlets of the encoder's layers."""
+        return self._outlets
+
+    def encoder_blocks(self) -> Sequence[torch.nn.Module]:
+        """Return the layers themselves, which scenarios change."""
+        layers: Sequence[torch.nn.Module] = self.module.model.audio_tower.layers
+        return layers
 
 
 @contextmanager

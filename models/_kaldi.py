@@ -1,4 +1,4 @@
-"""Kaldi's log-mel filter bank features, as icefall and sherpa compute them: dither 0, edges mirrored."""
+"""Kaldi's log-mel filter bank features without dither, as icefall and sherpa compute them by default."""
 
 from __future__ import annotations
 
@@ -33,11 +33,15 @@ def frame_count(samples: int) -> int:
     return (samples + HOP // 2) // HOP
 
 
-def mel_bank() -> Floats:
+def mel_bank(n_mels: int = N_MELS, high_hz: float = HIGH_HZ) -> Floats:
     """Return Kaldi's triangles, equally spaced on the scale 1127 ln(1 + f / 700), each of height 1.
 
+    Args:
+        n_mels: Number of triangles.
+        high_hz: Where the last one ends.
+
     Returns:
-        Weights, (257, 80); the bin at half the sampling rate has none.
+        Weights, (257, n_mels); the bin at half the sampling rate has none.
 
     Example:
         >>> bank = mel_bank()
@@ -46,8 +50,8 @@ def mel_bank() -> Floats:
 
     Source: Kaldi, src/feat/mel-computations.cc, MelBanks.
     """
-    low, high = _mel(np.array([LOW_HZ, HIGH_HZ]))
-    edges = np.linspace(low, high, N_MELS + 2)
+    low, high = _mel(np.array([LOW_HZ, high_hz]))
+    edges = np.linspace(low, high, n_mels + 2)
     mels = _mel(np.arange(N_FFT // 2 + 1, dtype=np.float64) * (RATE_HZ / N_FFT))[:, None]
     rising = (mels - edges[:-2]) / np.diff(edges)[:-1]
     falling = (edges[2:] - mels) / np.diff(edges)[1:]
@@ -61,7 +65,9 @@ def _mel(hertz: NDArray[np.floating]) -> Floats:
     return result
 
 
-def fbank(waveform: Floats) -> NDArray[np.float32]:
+def fbank(
+    waveform: Floats, *, n_mels: int = N_MELS, high_hz: float = HIGH_HZ, snip_edges: bool = False
+) -> NDArray[np.float32]:
     """Return log-mel energies.
 
     Computed in float64 and rounded once, so that it does not depend on the machine; kaldi-native-fbank, which computes
@@ -69,24 +75,27 @@ def fbank(waveform: Floats) -> NDArray[np.float32]:
 
     Args:
         waveform: Samples in [-1, 1] at 16 kHz, (n,), n > 0.
+        n_mels: Number of bands.
+        high_hz: Where the last band ends.
+        snip_edges: Whether frames lie within the waveform, of at least 400 samples; otherwise its ends are mirrored.
 
     Returns:
-        Features, (frames, 80).
+        Features, (frames, n_mels).
 
     Example:
         >>> features = fbank(np.zeros(16_000))
         >>> features.shape, round(float(features.max()), 2)
         ((100, 80), -15.94)
 
-    Source: Kaldi, src/feat/feature-window.cc (`snip_edges=false`, mean removed, pre-emphasis, Povey window) and
+    Source: Kaldi, src/feat/feature-window.cc (`snip_edges`, mean removed, pre-emphasis, Povey window) and
         feature-fbank.cc (power spectrum, logarithm).
     """
-    frames = _frames(waveform)
+    frames = _inside(waveform) if snip_edges else _frames(waveform)
     frames -= frames.mean(axis=1, keepdims=True)
     frames -= PREEMPHASIS * np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
     window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / (WINDOW - 1))) ** POVEY
     power = np.abs(np.fft.rfft(frames * window, N_FFT)) ** 2
-    result: NDArray[np.float32] = np.log(np.maximum(power @ mel_bank(), FLOOR)).astype(np.float32)
+    result: NDArray[np.float32] = np.log(np.maximum(power @ mel_bank(n_mels, high_hz), FLOOR)).astype(np.float32)
     return result
 
 
@@ -96,6 +105,11 @@ def _frames(waveform: Floats) -> Floats:
     before = (WINDOW - HOP) // 2
     padded = np.pad(waveform, (before, WINDOW), mode="symmetric")
     return np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[: count * HOP : HOP].copy()
+
+
+def _inside(waveform: Floats) -> Floats:
+    """Return overlapping frames that lie within the signal."""
+    return np.lib.stride_tricks.sliding_window_view(waveform, WINDOW)[::HOP].copy()
 
 
 def parameters() -> FeatureParameters:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
-import os
 import tarfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from earmark.errors import ModelError
+from earmark.models import _torch_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +24,6 @@ MAX_SMALL_BYTES = 16 << 20
 """Configs have some hundred kB, tokenizers below 5 MB."""
 MAX_GROWTH = 4
 """Weights hardly compress: an archive that grows by more when it is read is a bomb."""
-UNSAFE_SETTING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +96,7 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    import torch
-
-    total = hashlib.sha256(b"earmark/nemo/1\0")
-    for name, tensor in sorted(tensors.items()):
-        total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\0")
-        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
+    return _torch_file.tensors_digest("nemo", tensors)
 
 
 @contextmanager
@@ -179,32 +169,9 @@ def _config(archive: tarfile.TarFile, path: Path) -> dict[str, Any]:
 
 def _tensors(file: IO[bytes], path: Path) -> dict[str, Tensor]:
     """Load weights and nothing else: no class, no code."""
-    import pickle
-
-    import torch
-
-    if os.environ.get(UNSAFE_SETTING, "0").lower() not in ("", "0", "n", "no", "false"):
-        raise ModelError(f"{UNSAFE_SETTING} is set: weights could run code; unset it")
+    what = f"{path}: {WEIGHTS}"
     try:
         data = io.BytesIO(file.read())
-        _check_zip(data, path)
-        tensors = torch.load(data, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, tarfile.TarError) as error:
-        if isinstance(error, ModelError):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path}: {WEIGHTS} is damaged, or more than tensors: {reason}; do not use it") from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
-        raise ModelError(f"{path}: {WEIGHTS} holds something else than named tensors")
-    return tensors
-
-
-def _check_zip(data: IO[bytes], path: Path) -> None:
-    try:
-        entries = zipfile.ZipFile(data).infolist()
-    except zipfile.BadZipFile as error:
-        raise ModelError(f"{path}: {WEIGHTS} is not in torch's format: {error}; fetch it again") from error
-    finally:
-        data.seek(0)
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise ModelError(f"{path}: {WEIGHTS} is compressed, which torch never does; do not use it")
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise ModelError(f"{what} is damaged: {' '.join(str(error).split())[:200]}; fetch it again") from error
+    return _torch_file.named_tensors(_torch_file.read_torch(data, what), what)

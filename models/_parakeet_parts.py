@@ -28,6 +28,9 @@ class Text(Protocol):
     def detokenise(self, ids: Sequence[int]) -> str:
         """Return the text of ids without special tokens."""
 
+    def tokenise(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text."""
+
     def word_index(self, ids: Sequence[int]) -> list[int]:
         """Return the word of each id, -1 for special tokens."""
 
@@ -58,6 +61,10 @@ class Parakeet(TransformersModel):
     def detokenise(self, ids: Sequence[int]) -> str:
         """Return the text of a transcript."""
         return self.text.detokenise(ids)
+
+    def tokenise(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text."""
+        return self.text.tokenise(text)
 
     def word_index(self, ids: Sequence[int]) -> list[int]:
         """Return the word of each id."""

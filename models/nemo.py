@@ -16,7 +16,7 @@ from earmark.models import _transformers as shared
 from earmark.models._nemo_archive import Archive, find_archive, read_archive, read_config, tensors_digest
 from earmark.models._nemo_weights import Head, extractor_of, heads, max_symbols_of, parakeet_network
 from earmark.models._parakeet_parts import WINDOW_SAMPLES, Parakeet, ParakeetCtc, ParakeetTransducer
-from earmark.protocols import ModelInfo
+from earmark.protocols import ModelInfo, Strategy
 
 Engine = Literal["transformers", "nemo"]
 """What runs the network."""
@@ -39,12 +39,62 @@ class SentencePieceText:
         """Return the text of a transcript."""
         return str(self.pieces.decode(list(ids)))
 
+    def tokenise(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text."""
+        return tuple(self.pieces.encode(text))
+
     def word_index(self, ids: Sequence[int]) -> list[int]:
         """Return the word of each id."""
         return shared.word_index([self.pieces.id_to_piece(i) for i in ids], [True] * len(ids))
 
 
-class NemoCtcLoader:
+class _NemoLoader:
+    """Opens the head of a `.nemo` file that its class names."""
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+    head: ClassVar[Head]
+
+    def load(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        device: str,
+        dtype: str,
+        arithmetic: str,
+        attention: str,
+        engine: Engine = "transformers",
+        strategy: Strategy = "ar",
+    ) -> Parakeet:
+        """Load network, features and tokenizer.
+
+        Raises:
+            ModelError: The archive is damaged, or of another kind.
+            UsageError: The engine is unknown, or a decoding of HAINAN is asked for that no engine has.
+        """
+        if strategy != "ar":
+            raise UsageError(
+                f"strategy {strategy!r}; neither NeMo 3.0.0 nor transformers decodes HAINAN without its prediction "
+                "network (nar) or in two passes (sar), so there is nothing to verify it with: use 'ar'"
+            )
+        options = {"name": name, "device": device, "dtype": dtype, "arithmetic": arithmetic, "attention": attention}
+        path = find_archive(folder)
+        if path is None:
+            raise ModelError(f"{folder} is no .nemo file, nor a folder with one and no config.json")
+        archive = read_archive(path)
+        if self.head not in heads(archive.config):
+            raise ModelError(f"{path} is a {archive.config.get('target')!r}, which has no {self.head} head")
+        if engine == "nemo":
+            from earmark.models._nemo_engine import load_with_nemo
+
+            return load_with_nemo(_info(archive, self, options), archive, _text(archive), options)
+        if engine != "transformers":
+            raise UsageError(f"engine {engine!r}; known: transformers, nemo")
+        return _in_transformers(archive, self, options)
+
+
+class NemoCtcLoader(_NemoLoader):
     """Opens `.nemo` files of CTC models, and the CTC head of hybrids when it is called directly."""
 
     name: ClassVar[str] = "nemo-ctc"
@@ -57,23 +107,8 @@ class NemoCtcLoader:
         path = find_archive(folder)
         return path is not None and heads(read_config(path))[:1] == ("ctc",)
 
-    def load(
-        self,
-        folder: Path,
-        *,
-        name: str,
-        device: str,
-        dtype: str,
-        arithmetic: str,
-        attention: str,
-        engine: Engine = "transformers",
-    ) -> Parakeet:
-        """Load network, features and tokenizer."""
-        options = {"name": name, "device": device, "dtype": dtype, "arithmetic": arithmetic, "attention": attention}
-        return _load(folder, self, options, engine)
 
-
-class NemoTransducerLoader:
+class NemoTransducerLoader(_NemoLoader):
     """Opens `.nemo` files of RNN-T and TDT models and of hybrids."""
 
     name: ClassVar[str] = "nemo-transducer"
@@ -89,44 +124,15 @@ class NemoTransducerLoader:
         except ModelError:
             return True
 
-    def load(
-        self,
-        folder: Path,
-        *,
-        name: str,
-        device: str,
-        dtype: str,
-        arithmetic: str,
-        attention: str,
-        engine: Engine = "transformers",
-    ) -> Parakeet:
-        """Load network, features and tokenizer."""
-        options = {"name": name, "device": device, "dtype": dtype, "arithmetic": arithmetic, "attention": attention}
-        return _load(folder, self, options, engine)
 
-
-def _load(
-    folder: Path, loader: NemoCtcLoader | NemoTransducerLoader, options: dict[str, str], engine: Engine
-) -> Parakeet:
-    path = find_archive(folder)
-    if path is None:
-        raise ModelError(f"{folder} is no .nemo file, nor a folder with one and no config.json")
-    archive = read_archive(path)
-    if loader.head not in heads(archive.config):
-        raise ModelError(f"{path} is a {archive.config.get('target')!r}, which has no {loader.head} head")
-    if engine == "nemo":
-        from earmark.models._nemo_engine import load_with_nemo
-
-        return load_with_nemo(_info(archive, loader, options), archive, _text(archive), options)
-    if engine != "transformers":
-        raise UsageError(f"engine {engine!r}; known: transformers, nemo")
+def _in_transformers(archive: Archive, loader: _NemoLoader, options: dict[str, str]) -> Parakeet:
+    """Put the weights into transformers' Parakeet."""
     module = parakeet_network(archive, loader.head, options["attention"])
     network = shared.rounded(module, **{key: options[key] for key in ("device", "dtype", "arithmetic")})
     info, text, extractor = _info(archive, loader, options), _text(archive), extractor_of(archive)
     if info.vocab_size != module.config.vocab_size:
-        raise ModelError(
-            f"{path} has a tokenizer of {info.vocab_size - 1} pieces; the network has {module.config.vocab_size - 1}"
-        )
+        found = f"{archive.path} has a tokenizer of {info.vocab_size - 1} pieces"
+        raise ModelError(f"{found}; the network has {module.config.vocab_size - 1}")
     if loader.head == "ctc":
         return ParakeetCtc(info, network, extractor, text)
     model = ParakeetTransducer(info, network, extractor, text)
@@ -134,7 +140,7 @@ def _load(
     return model
 
 
-def _info(archive: Archive, loader: NemoCtcLoader | NemoTransducerLoader, options: dict[str, str]) -> ModelInfo:
+def _info(archive: Archive, loader: _NemoLoader, options: dict[str, str]) -> ModelInfo:
     return shared.describe_model(
         weights=tensors_digest(archive.tensors),
         family=loader.family,

@@ -87,15 +87,8 @@ def _check_processor(folder: Path, module: Any, processor: Any) -> None:
         )
 
 
-class Qwen3AsrModel(llm.AudioLanguageModel):
+class Qwen3AsrModel(llm.PackedEncoder):
     """One Qwen3-ASR checkpoint; the arguments are those of `AudioLanguageModel`."""
-
-    def __init__(self, *parts: Any, **options: Any) -> None:
-        """Add the outlets at which the encoder's packed states can be looked at."""
-        import torch
-
-        super().__init__(*parts, **options)
-        self._outlets = [torch.nn.Identity() for _ in self.module.model.audio_tower.layers]
 
     # text
 
@@ -136,10 +129,6 @@ class Qwen3AsrModel(llm.AudioLanguageModel):
         return [-1] * first + super().word_index(ids[first:])
 
     # network
-
-    def encoder_layers(self) -> Sequence[torch.nn.Module]:
-        """Return the outlets of the encoder's layers."""
-        return self._outlets
 
     def encoder_positions(self, samples: int) -> int:
         """Return the positions of the encoder, which are those of the language model too: about 13 per second."""

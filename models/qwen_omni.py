@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -131,14 +130,8 @@ def _check_tokenizer(folder: Path, tokenizer: Any, placeholder: int) -> None:
         )
 
 
-class QwenOmniModel(llm.AudioLanguageModel):
+class QwenOmniModel(llm.PackedEncoder):
     """One checkpoint whose encoder packs a batch into one row, as the Omni models do."""
-
-    @cached_property
-    def _outlets(self) -> list[torch.nn.Module]:
-        import torch
-
-        return [torch.nn.Identity() for _ in self.module.model.audio_tower.layers]
 
     def prompt_ids(self, request: Request, language: str | None) -> tuple[int, ...]:
         """Return the chat of the model's own template: the audio, then the request's prompt or our instruction."""
@@ -148,10 +141,6 @@ class QwenOmniModel(llm.AudioLanguageModel):
         turn = {"role": "user", "content": [audio, asked]}
         chat = self.tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
         return tuple(self.tokenizer(chat, add_special_tokens=False)["input_ids"])
-
-    def encoder_layers(self) -> Sequence[torch.nn.Module]:
-        """Return the outlets of the encoder's layers."""
-        return self._outlets
 
     def _frames(self, samples: int) -> int:
         extractor = self.processor.feature_extractor

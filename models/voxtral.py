@@ -84,14 +84,8 @@ class VoxtralLoader:
         )
 
 
-class VoxtralModel(llm.AudioLanguageModel):
+class VoxtralModel(llm.PackedEncoder):
     """One Voxtral checkpoint; the arguments are those of `AudioLanguageModel`."""
-
-    @cached_property
-    def _outlets(self) -> list[torch.nn.Module]:
-        import torch
-
-        return [torch.nn.Identity() for _ in self.module.model.audio_tower.layers]
 
     # text
 
@@ -128,10 +122,6 @@ class VoxtralModel(llm.AudioLanguageModel):
         return (*chat, *named, special["[TRANSCRIBE]"])
 
     # network
-
-    def encoder_layers(self) -> Sequence[torch.nn.Module]:
-        """Return the outlets of the encoder's layers, at which the chunks of a piece stand in one row."""
-        return self._outlets
 
     def encoder_positions(self, samples: int) -> int:
         """Return the positions that the audio reaches, 50 per second."""

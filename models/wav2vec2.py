@@ -132,6 +132,10 @@ class Wav2Vec2Model(shared.TransformersModel):
         """Return the text of a transcript; repeats are its own, so none is joined."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, group_tokens=False))
 
+    def tokenise(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text."""
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+
     def word_index(self, ids: Sequence[int]) -> list[int]:
         """Return the word of each id: the delimiter ends one."""
         special = set(self.tokenizer.all_special_ids)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from earmark.errors import ModelError, UsageError
 from earmark.greedy import greedy_steps
 from earmark.protocols import ModelInfo, Step, Strategy
+from earmark.records import lines
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +115,7 @@ def read_tokens(path: Path, vocab_size: int) -> list[str]:
         ModelError: It is of another model, or damaged.
     """
     try:
-        rows = [line.rsplit(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [line.rsplit(maxsplit=1) for _, line in lines.numbered(path)]
         pieces = {int(number): piece for piece, number in rows}
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as pieces with ids: {error}") from error

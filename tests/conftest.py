@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -18,9 +18,13 @@ if not torch.cuda.is_available():
 
 import earmark
 from earmark import Clip, record_many
+from earmark.cli import main
+from earmark.testing import default_clips
 
 # helpers of several tests lie beside them; the recipes that make checkpoints in the real format, in training/
 sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+
+from worlds import PAIRS, World, load_world
 
 # a busy machine is no reason to fail
 settings.register_profile("earmark", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -62,13 +66,49 @@ def early():
 @pytest.fixture(scope="session")
 def clips() -> list[Clip]:
     """Return the clips that ship with earmark, with English requests and fixed nonces."""
-    folder = Path(str(files("earmark.data"))) / "clips"
-    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
-    audio = [earmark.load_audio(folder / row["audio_filepath"]) for row in rows]
-    return [Clip(audio=a, request=earmark.request(a, language="en", nonce=f"{i:032x}")) for i, a in enumerate(audio)]
+    return default_clips(24, language="en")
 
 
 @pytest.fixture(scope="session")
 def honest(nano, clips):
     """Return honest evidence of every clip, recorded in batches of 4."""
     return list(record_many(nano, clips, batch_size=4))
+
+
+@pytest.fixture(params=PAIRS)
+def world(request) -> World:
+    """Return a reference, a cheaper model and a clip on which they differ, of each family in turn."""
+    return load_world(request.param)
+
+
+@pytest.fixture
+def whisper() -> World:
+    """Return the world of the family that has prompts, beams and sampling."""
+    return load_world("autoregressive")
+
+
+# The command line
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command; return exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory) -> Path:
+    """Return a folder with two clips and their records."""
+    folder = Path(str(files("earmark.data"))) / "clips"
+    root = tmp_path_factory.mktemp("recorded")
+    for name in ("00.flac", "01.flac"):
+        shutil.copy(folder / name, root / name)
+    assert main(["record", "embedded:whisper-nano", str(root), "--out", str(root), "--language", "en", "--json"]) == 0
+    return root

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
 import msgspec
 import numpy as np
 
 import earmark
-from earmark import Case, Clip
+from earmark import Case, Clip, Evidence, record_many
 
 
 def verify(model, clips, evidence, **options):
@@ -67,3 +71,36 @@ def arrays(trace):
         values = np.frombuffer(data, "<i4" if name in ("path", "ids") else "<f4")
         found[name] = values.reshape(shapes.get(name, (positions, -1))).copy() if values.size else values
     return found
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A model, four clips, and honest evidence of them with a sketch.
+
+    Attributes:
+        model: The reference.
+        kind: Type of its traces.
+        asked: The clips.
+    """
+
+    model: Any
+    kind: type
+    asked: list[Clip]
+
+    @cached_property
+    def evidence(self) -> list[Evidence]:
+        """Honest evidence, recorded in one batch."""
+        return list(record_many(self.model, self.asked, level="sketch", batch_size=4))
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """Return the arrays of the first clip's trace."""
+        return arrays(open_trace(self.evidence[0], self.kind))
+
+    def edited(self, **fields):
+        """Return the verdict on evidence of the first clip with fields of its trace replaced."""
+        made = changed(self.evidence[0], self.kind, self.model, **fields)
+        return verify(self.model, self.asked[:1], [made])[0]
+
+    def broken(self, **fields) -> list[str]:
+        """Return the codes that it gets."""
+        return codes(self.edited(**fields))

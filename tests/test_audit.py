@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 from made_profiles import calibrated
+from test_lines import HOSTILE
 
 from earmark import audit
 from earmark.audit import Entry, run_audit, score_of
@@ -75,14 +76,27 @@ def test_killed_twenty_times_ends_the_same(nano, profile, fast, tmp_path):
         assert again.log_e == pytest.approx(whole.log_e)
 
 
+def test_names_cannot_break_the_log(nano, profile, fast, tmp_path):
+    """The provider chooses the names of its clips; with any of them the log is read back and the audit goes on."""
+    log, names = tmp_path / "log.jsonl", [HOSTILE, "\ud800", "\n{}", *(f"clip\u2028{i}" for i in range(30))]
+    cases = [(name, Case(evidence=None, audio=f"good{i}")) for i, name in enumerate(names)]
+    run_audit(cases[:20], nano, profile, log)
+    fast.clear()
+    assert run_audit(cases, nano, profile, log).clips == len(names)
+    assert len(fast) == len(names) - 20
+    assert [Entry.from_json(line).clip for line in log.read_text(encoding="utf-8").splitlines()] == names
+
+
 def test_logs_of_another_audit_are_refused(nano, profile, fast, tmp_path):  # noqa: ARG001
     log = tmp_path / "log.jsonl"
     run_audit(stream(40), nano, profile, log)
     with pytest.raises(RecordError, match="another profile or rate"):
         run_audit(stream(40), nano, profile, log, rate=0.01)
-    log.write_text("{}\n")
-    with pytest.raises(RecordError, match="line 1"):
-        run_audit(stream(40), nano, profile, log)
+    entry = log.read_text().split("\n")[0]
+    for damage in ("{}", entry.replace('"log_e": ', '"log_e": "x", "was": '), "[" * 100_000):
+        log.write_text(damage + "\n")
+        with pytest.raises(RecordError, match="line 1"):
+            run_audit(stream(40), nano, profile, log)
 
 
 def test_refused(nano, profile, fast, tmp_path):  # noqa: ARG001
@@ -106,7 +120,7 @@ def test_what_counts_against_the_provider(profile):
 
 
 def test_entries_survive_the_log():
-    for score in (1.5, None, math.inf):
+    for score in (1.5, None, math.inf, -math.inf):
         entry = Entry(
             clip='a"\n',
             outcome="FAIL",

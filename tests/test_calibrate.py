@@ -17,7 +17,6 @@ from earmark.fingerprint.types import Fingerprint
 from earmark.profiles import PROFILE_FILE, SCORES_FILE, find_profile, load_profile
 from earmark.runs import Run
 from earmark.scenarios import scenario
-from earmark.study import Sample, study
 
 
 def honest_run(clips: int, seed: int = 0) -> Run:
@@ -146,37 +145,6 @@ def test_found_by_weights_precision_decoding_and_level(profile, nano, tmp_path, 
     assert find_profile(info, "greedy", "scores").header == profile.header
     assert find_profile(info, "greedy", "sketch") is None
     assert find_profile(dataclasses.replace(info, precision="bf16"), "greedy", "scores") is None
-
-
-def test_rows_survive_files(tmp_path):
-    rows = Run([row("a", "x", (0.5, math.nan), text="<b>\n", findings=("k.low",)), row("b", "x", (1.0, 2.0))])
-    rows.write(tmp_path / "run.jsonl")
-    again = Run.read(tmp_path / "run.jsonl")
-    assert np.array_equal(again.matrix(CHANNELS), rows.matrix(CHANNELS), equal_nan=True)
-    assert [(r.text, r.findings) for r in again] == [(r.text, r.findings) for r in rows]
-    (tmp_path / "bad.jsonl").write_text(rows[0].to_json() + "\n{}\n")
-    with pytest.raises(RecordError, match=r"bad\.jsonl, line 2"):
-        Run.read(tmp_path / "bad.jsonl")
-    assert len(rows.to_pandas()) == 4
-
-
-def test_a_study_that_was_killed_goes_on(nano, clips, tmp_path):
-    samples = [Sample(name=f"clip{i}", audio=clip.audio) for i, clip in enumerate(clips[:3])]
-    providers = [scenario("honest", batch_size=1), scenario("quantise", bits=4, group=64)]
-    whole = study(nano, providers, samples, tmp_path / "whole.jsonl", profile="provisional")
-    assert [(r.scenario, r.clip, r.outcome) for r in whole] == [
-        *(("honest-batch-1", f"clip{i}", "PASS") for i in range(3)),
-        *(("int4-g64", f"clip{i}", "FAIL") for i in range(3)),
-    ]
-    lines = (tmp_path / "whole.jsonl").read_bytes()
-    (tmp_path / "killed.jsonl").write_bytes(lines[: int(len(lines) * 0.6)])
-    counted: list[int] = []
-    again = study(nano, providers, samples, tmp_path / "killed.jsonl", profile="provisional", advance=counted.append)
-    assert {(r.scenario, r.clip, r.outcome, r.text) for r in again} == {
-        (r.scenario, r.clip, r.outcome, r.text) for r in whole
-    }
-    assert sum(counted) == 6
-    assert len(again) == 6
 
 
 def test_verify_judges_by_a_profile(nano, clips, tmp_path, monkeypatch):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import msgspec
 import numpy as np
 import pytest
 import torch
 import transformers
+from audio_llm_cases import ask, check_verdicts
 from audio_llm_checkpoints import save_canary
 
 import earmark
@@ -29,7 +29,7 @@ def model(folder):
 
 @pytest.fixture(scope="module")
 def asked(clips) -> list[Clip]:
-    return [Clip(audio=c.audio, request=earmark.request(c.audio, **o)) for c, o in zip(clips, REQUESTS, strict=False)]
+    return ask(clips, REQUESTS)
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +65,7 @@ def test_recording_equals_the_librarys_own_decoding(folder, asked, evidence):
 
 
 def test_record_then_verify_passes_and_one_changed_token_fails(model, asked, evidence):
-    for item, clip in zip(evidence, asked, strict=True):
-        verdict = earmark.verify(item, clip.request, clip.audio, model, profile="provisional")
-        assert (verdict.outcome, verdict.findings) == ("PASS", ())
-        assert verdict.fingerprint["sketch_distance"] < 1e-3
-    segment = evidence[0].segments[0]
-    ids = (*segment.ids[:3], next(i for i in range(40, 150) if i != segment.ids[3]), *segment.ids[4:])
-    changed = msgspec.structs.replace(segment, ids=ids, text=model.detokenise(ids))
-    forged = msgspec.structs.replace(evidence[0], segments=(changed,), text=changed.text.strip())
-    assert earmark.verify(forged, asked[0].request, asked[0].audio, model, profile="provisional").outcome == "FAIL"
+    check_verdicts(model, asked, evidence)
 
 
 def test_beams_are_searched_and_verified(model, asked):

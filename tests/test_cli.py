@@ -11,34 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from earmark.cli import main
-
 CLIPS = Path(str(files("earmark.data"))) / "clips"
 MODEL = "embedded:whisper-nano"
 EARLY = "embedded:whisper-nano-early"
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory) -> Path:
-    """Return a folder with two clips and their records."""
-    root = tmp_path_factory.mktemp("recorded")
-    for name in ("00.flac", "01.flac"):
-        shutil.copy(CLIPS / name, root / name)
-    assert main(["record", MODEL, str(root), "--out", str(root), "--language", "en", "--json"]) == 0
-    return root
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command; return exit code, stdout and stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def _one_line(err: str) -> str:

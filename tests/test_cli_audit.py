@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,16 +13,6 @@ from earmark.cli import main
 
 CLIPS = Path(str(files("earmark.data"))) / "clips"
 MODEL = "embedded:whisper-nano"
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory) -> Path:
-    """Return a folder with two clips and their records."""
-    root = tmp_path_factory.mktemp("audited")
-    for name in ("00.flac", "01.flac"):
-        shutil.copy(CLIPS / name, root / name)
-    assert main(["record", MODEL, str(root), "--out", str(root), "--language", "en", "--json"]) == 0
-    return root
 
 
 def test_audit_shows_every_clip_and_its_decision(recorded, nano, tmp_path, capsys):

@@ -38,19 +38,6 @@ def opened(handed_in, tmp_path) -> Path:
 
 
 @pytest.fixture
-def run(capsys):
-    """Run a command; return exit code, stdout and stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-@pytest.fixture
 def drawn(run, handed_in, tmp_path):
     """Draw all receipts; return the file of what was printed, plain or as JSON."""
 

@@ -17,13 +17,13 @@ HEAVY = {"torch", "transformers", "matplotlib", "scipy", "sklearn", "pandas", "n
 
 #: Layers from the ground up; a module may import its own layer and those before it.
 LAYERS = [
-    {"errors", "limits", "noise"},
+    {"errors", "extras", "limits", "noise"},
     {"_resample", "_soundio", "audio", "features", "checkpoint", "taps"},
-    {"records.codec", "records.varint"},
+    {"records.codec", "records.varint", "records.lines"},
     {"records.request", "records.receipt"},
     {"records.evidence", "records.policy"},
     {"fingerprint", "lattice", "decision"},
-    {"records.verdict"},
+    {"records.verdict", "records.unanswered"},
     {"protocols", "registry"},
     {"profiles"},
     {"greedy"},
@@ -32,7 +32,7 @@ LAYERS = [
     {"recording"},
     {"scenarios"},
     {"rules"},
-    {"exact", "judging", "attribution"},
+    {"exact", "judging", "attribution", "budget"},
     {"verification"},
     {"text_only", "signature"},
     {"testing"},
@@ -40,6 +40,9 @@ LAYERS = [
     {"runs"},
     {"study", "calibrate", "audit"},
     {"challenges"},
+    {"classify"},
+    {"detection", "examples", "comparisons", "bundles"},
+    {"report"},
     {"cli"},
 ]
 

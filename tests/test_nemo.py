@@ -299,6 +299,12 @@ def made_by_nemo(tmp_path_factory) -> dict[str, Path]:
     return nemo_checkpoints.write_all(tmp_path_factory.mktemp("made_by_nemo"))
 
 
+@pytest.mark.parametrize("strategy", ["nar", "sar"])
+def test_a_decoding_of_hainan_that_no_engine_has_is_refused(tmp_path, strategy):
+    with pytest.raises(UsageError, match=f"strategy '{strategy}'; neither NeMo 3.0.0 nor transformers"):
+        NemoTransducerLoader().load(tmp_path, **OPTIONS, strategy=strategy)
+
+
 @needs_nemo
 @pytest.mark.parametrize("kind", [*KINDS, "hainan"])
 def test_both_engines_give_the_same_log_probabilities(made_by_nemo, pieces, kind, record_property):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 
-import msgspec
 import numpy as np
 import pytest
 import torch
 import transformers
+from audio_llm_cases import ask, check_decoding, check_verdicts
 from audio_llm_checkpoints import OMNI_NETWORKS, save_qwen_omni
 
 import earmark
@@ -32,7 +32,7 @@ def models(folders):
 
 @pytest.fixture(scope="module")
 def asked(clips) -> list[Clip]:
-    return [Clip(audio=c.audio, request=earmark.request(c.audio, **o)) for c, o in zip(clips, REQUESTS, strict=False)]
+    return ask(clips, REQUESTS)
 
 
 @pytest.fixture(scope="module")
@@ -98,40 +98,12 @@ def test_the_prompt_is_the_request_or_our_instruction(models, asked):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tokens_and_scores_are_those_of_the_librarys_own_decoding_step_by_step(folders, models, asked, recorded, kind):
-    module, model = _own(folders[kind], kind), models[kind]
-    family = earmark.loading.family_of(model)
-    for clip, item in zip(asked, recorded[kind], strict=True):
-        inputs, ids = _inputs(model, clip), item.segments[0].ids[:40]
-        options = {"do_sample": False, "output_logits": True, "return_dict_in_generate": True}
-        output = module.generate(**inputs, max_new_tokens=len(ids), **options)
-        assert output.sequences[0, inputs["input_ids"].shape[1] :].tolist() == list(ids)
-        scores = family.read(item.segments[0], clip.request, model, "sketch").scores
-        forced = family.replay(
-            model,
-            earmark.recording.segment_inputs(clip, model),
-            [family.read(item.segments[0], clip.request, model, "sketch")],
-            batch_size=1,
-            advance=lambda _: None,
-        )[0].scores
-        for position, (token, logits) in enumerate(zip(ids, output.logits, strict=True)):
-            logprob = float(logits[0].log_softmax(-1)[token])
-            assert logprob == pytest.approx(scores.chosen[position], abs=1e-4)
-            assert logprob == pytest.approx(forced.chosen[position], abs=1e-4)
+    check_decoding(_own(folders[kind], kind), models[kind], asked, recorded[kind], _inputs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_record_then_verify_passes_and_one_changed_token_fails(models, asked, recorded, kind):
-    model = models[kind]
-    for item, clip in zip(recorded[kind], asked, strict=True):
-        verdict = earmark.verify(item, clip.request, clip.audio, model, profile="provisional")
-        assert (verdict.outcome, verdict.findings) == ("PASS", ())
-        assert verdict.fingerprint["sketch_distance"] < 1e-3
-    segment = recorded[kind][0].segments[0]
-    ids = (*segment.ids[:5], next(i for i in range(40, 200) if i != segment.ids[5]), *segment.ids[6:])
-    changed = msgspec.structs.replace(segment, ids=ids, text=model.detokenise(ids))
-    forged = msgspec.structs.replace(recorded[kind][0], segments=(changed,), text=changed.text.strip())
-    verdict = earmark.verify(forged, asked[0].request, asked[0].audio, model, profile="provisional")
-    assert verdict.outcome == "FAIL"
+    check_verdicts(models[kind], asked, recorded[kind])
 
 
 def test_the_thinker_is_found_in_a_whole_omni_checkpoint(folders, models, tmp_path):

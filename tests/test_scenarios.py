@@ -91,7 +91,7 @@ def test_without_end_drops_speech_and_not_silence():
         ("quantise", {"bits": 4, "group": 64}),
         ("quantise", {"bits": 8}),
         ("quantise", {"bits": 8, "sharing": "tensor"}),
-        ("quantise", {"bits": 8, "rotate": True, "rounding": "stochastic"}),
+        ("quantise", {"bits": 8, "rotation": "random", "rounding": "stochastic"}),
         ("float8", {}),
         ("normal_float4", {"part": "encoder"}),
         ("quantise_cache", {"kind": "int8"}),

@@ -10,7 +10,7 @@ import pandas as pd
 from earmark.fingerprint import Fingerprint
 from earmark.records.verdict import Verdict, broken, decide, note, unclear
 
-FINGERPRINT = Fingerprint("autoregressive", ("logprob_l1", "stop_distance"), (0.5, math.nan))
+FINGERPRINT = Fingerprint("autoregressive", ("logprob_l1", "stop_distance", "margin_max"), (0.5, math.nan, math.inf))
 VERDICT = Verdict(
     outcome="FAIL",
     proves="committed",
@@ -24,7 +24,7 @@ VERDICT = Verdict(
 def test_json_is_strict_and_complete():
     row = json.loads(VERDICT.to_json())
     assert row == VERDICT.to_dict()
-    assert row["fingerprint"] == {"logprob_l1": 0.5, "stop_distance": None}
+    assert row["fingerprint"] == {"logprob_l1": 0.5, "stop_distance": None, "margin_max": "infinite"}
     assert row["findings"][1] == {
         "code": "text.mismatch",
         "severity": "fail",

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import shutil
 
-import msgspec
 import numpy as np
 import pytest
 import torch
 import transformers
+from audio_llm_cases import check_decoding, check_verdicts
 from audio_llm_checkpoints import TEKKEN_SPECIAL, save_voxtral
 
 import earmark
@@ -85,31 +85,11 @@ def test_tekken_spells_and_merges_in_the_order_of_ranks(model):
 
 def test_tokens_and_scores_are_those_of_the_librarys_own_decoding_step_by_step(folder, model, asked, evidence):
     module = transformers.VoxtralForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-    family = earmark.loading.family_of(model)
-    for clip, item in zip(asked, evidence, strict=True):
-        inputs, ids = _inputs(model, clip), item.segments[0].ids[:40]
-        options = {"do_sample": False, "output_logits": True, "return_dict_in_generate": True}
-        output = module.generate(**inputs, max_new_tokens=len(ids), eos_token_id=2, pad_token_id=2, **options)
-        assert output.sequences[0, inputs["input_ids"].shape[1] :].tolist() == list(ids)
-        trace = family.read(item.segments[0], clip.request, model, "sketch")
-        inputs = earmark.recording.segment_inputs(clip, model)
-        forced = family.replay(model, inputs, [trace], batch_size=1, advance=lambda _: None)[0].scores
-        for position, (token, logits) in enumerate(zip(ids, output.logits, strict=True)):
-            logprob = float(logits[0].log_softmax(-1)[token])
-            assert logprob == pytest.approx(trace.scores.chosen[position], abs=1e-4)
-            assert logprob == pytest.approx(forced.chosen[position], abs=1e-4)
+    check_decoding(module, model, asked, evidence, _inputs, eos_token_id=2, pad_token_id=2)
 
 
 def test_record_then_verify_passes_and_one_changed_token_fails(model, asked, evidence):
-    for item, clip in zip(evidence, asked, strict=True):
-        verdict = earmark.verify(item, clip.request, clip.audio, model, profile="provisional")
-        assert (verdict.outcome, verdict.findings) == ("PASS", ())
-        assert verdict.fingerprint["sketch_distance"] < 1e-3
-    segment = evidence[0].segments[0]
-    ids = (*segment.ids[:5], next(i for i in range(60, 250) if i != segment.ids[5]), *segment.ids[6:])
-    changed = msgspec.structs.replace(segment, ids=ids, text=model.detokenise(ids))
-    forged = msgspec.structs.replace(evidence[0], segments=(changed,), text=changed.text.strip())
-    assert earmark.verify(forged, asked[0].request, asked[0].audio, model, profile="provisional").outcome == "FAIL"
+    check_verdicts(model, asked, evidence)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """Builds the classifiers that ship with earmark, data/classifiers/NAME, from the challenge set.
 
 Run `OMP_NUM_THREADS=1 python -m training.classifiers [NAME...] [--limit N] [--features KIND...] [--runs FOLDER]`
-whenever an embedded model changed. Runs are kept in build/classifiers and go on where one was stopped; a run of other weights is
-refused, so delete it first. Every model takes its student, sibling and earlier checkpoint where they lie beside it.
+whenever an embedded model changed. Runs are kept in build/classifiers and go on where one was stopped; a run of other
+weights is refused, so delete it first. Every model takes its student, sibling and earlier checkpoint where they lie
+beside it.
 """
 
 from __future__ import annotations

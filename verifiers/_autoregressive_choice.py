@@ -48,8 +48,8 @@ def choice_margins(
     import torch
 
     sampled = decoding.strategy == "sample"
-    scores = noisy(ruled, decoding, places) if sampled else ruled.double()
+    scores = noisy(ruled, decoding, places) if sampled else ruled
     ids = torch.as_tensor(emitted, device=scores.device)
-    best = scores.max(dim=-1).values.cpu().numpy()
-    own = scores.gather(1, ids[:, None])[:, 0].cpu().numpy()
+    best = scores.max(dim=-1).values.double().cpu().numpy()
+    own = scores.gather(1, ids[:, None])[:, 0].double().cpu().numpy()
     return torch.as_tensor(argmax_margins(best, own) * (decoding.temperature if sampled else 1.0))

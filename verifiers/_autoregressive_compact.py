@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Literal
 
 import msgspec
@@ -16,9 +15,8 @@ from earmark.protocols import AutoregressiveModel, SegmentInput
 from earmark.records.evidence import Segment
 from earmark.records.request import Request
 from earmark.verifiers._autoregressive_trace import Written, check_length, expected_prompt, write_trace
+from earmark.verifiers._common_compact import ExactDigest, Float32, exact_digest
 from earmark.verifiers._common_trace import array, check_ids, check_logprobs, check_sketch, decode_trace
-
-EXACT_BYTES = 16
 
 
 class CompactTrace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True):
@@ -35,16 +33,10 @@ class CompactTrace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     version: Literal[1] = 1
     language: Annotated[int, msgspec.Meta(ge=0, lt=1000)] | None
-    likelihood: Annotated[bytes, msgspec.Meta(min_length=4, max_length=4)]
+    likelihood: Float32
     no_speech: Annotated[bytes, msgspec.Meta(max_length=4)]
     sketch: Annotated[bytes, msgspec.Meta(max_length=4096)]
-    exact: Annotated[bytes, msgspec.Meta(min_length=EXACT_BYTES, max_length=EXACT_BYTES)]
-
-
-def exact_digest(item: SegmentInput, ids: tuple[int, ...], trace: bytes) -> bytes:
-    """Return the digest of everything that a full trace of level `sketch` says, bound to the request's nonce."""
-    head = b"earmark/exact/1\0" + bytes.fromhex(item.request.nonce) + item.index.to_bytes(4, "little")
-    return hashlib.sha256(head + np.asarray(ids, "<i4").tobytes() + trace).digest()[:EXACT_BYTES]
+    exact: ExactDigest
 
 
 def write_compact(

@@ -15,7 +15,7 @@ from earmark.verifiers._common_batches import columns, score
 if TYPE_CHECKING:
     import torch
 
-ROWS_AT_ONCE = 128
+ROWS_AT_ONCE = 64
 """Positions projected to the vocabulary at once: bounds the memory of the logits."""
 
 

@@ -66,10 +66,16 @@ def score(logits: torch.Tensor, emitted: Sequence[int] | torch.Tensor, k: int) -
     """Return ids and log-probabilities of the k best, that of the emitted token, and the entropy of each row."""
     import torch
 
-    logprobs = torch.log_softmax(logits, dim=-1)
+    return score_logprobs(torch.log_softmax(logits, dim=-1), emitted, k)
+
+
+def score_logprobs(logprobs: torch.Tensor, emitted: Sequence[int] | torch.Tensor, k: int) -> tuple[torch.Tensor, ...]:
+    """Return the same as `score` of rows that are normalised already."""
+    import torch
+
     top = logprobs.topk(k, dim=-1)
-    ids = torch.as_tensor(emitted, device=logits.device)
-    entropy = -(logprobs.exp() * logprobs).sum(dim=-1)
+    ids = torch.as_tensor(emitted, device=logprobs.device)
+    entropy = -logprobs.exp().mul_(logprobs).sum(dim=-1)
     return top.indices, top.values, logprobs.gather(1, ids[:, None])[:, 0], entropy
 
 

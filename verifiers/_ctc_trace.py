@@ -9,11 +9,13 @@ import numpy as np
 
 from earmark.errors import TraceError
 from earmark.fingerprint.alignment import ctc_tokens, first_positions
+from earmark.fingerprint.frame_summary import FrameSummary
 from earmark.fingerprint.frames import FrameScores
 from earmark.protocols import CtcModel
 from earmark.records.evidence import Level, Segment
 from earmark.records.request import Request
 from earmark.verifiers._common_trace import MAX_K, Ints, array, check_ids, decode_trace
+from earmark.verifiers._frames_compact import CompactTrace, summary_of
 from earmark.verifiers._frames_rules import (
     check_frames,
     check_likelihood,
@@ -113,6 +115,24 @@ def read_trace(segment: Segment, request: Request, model: CtcModel, level: Level
     check_values(scores, model.blank_id, model.info.vocab_size)
     check_likelihood(scores, float(scores.chosen.sum()))
     return scores
+
+
+def read_compact(segment: Segment, request: Request, model: CtcModel) -> FrameSummary:
+    """Decode one compact trace and check every rule that needs no replay.
+
+    Raises:
+        TraceError: The trace is not well formed, or a rule is broken.
+        UsageError: The request asks what a CTC model cannot do.
+    """
+    check_request(request, model)
+    trace = decode_trace(segment.trace, CompactTrace)
+    check_ids(segment.ids, 1, model)
+    if model.blank_id in segment.ids:
+        raise TraceError("the blank among the tokens of the transcript", code="path.mismatch")
+    _check_fit(segment, model.encoder_positions(segment.end - segment.start))
+    if trace.path:
+        raise TraceError(f"a path of {len(trace.path)} bytes; compact CTC evidence has none")
+    return summary_of(trace, segment, model, np.empty((0, 3), np.int64), np.empty(0, np.int64))
 
 
 def _check_fit(segment: Segment, frames: int) -> None:

@@ -7,19 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from earmark.errors import ModelError
+from earmark.fingerprint.alignment import first_positions
 from earmark.fingerprint.confidence import word_confidence
+from earmark.fingerprint.frame_summary import FrameSummary, frame_summary_statistics
 from earmark.fingerprint.frames import FrameReplay, FrameScores, frame_statistics, word_of_positions
 from earmark.fingerprint.margins import TIE_NATS
+from earmark.fingerprint.shape import clip_shape
 from earmark.fingerprint.types import Fingerprint, Statistic
-from earmark.protocols import Comparison, FrameModel
+from earmark.protocols import Comparison, Curve, FrameModel
 from earmark.records.evidence import Precision
-from earmark.records.verdict import Finding
+from earmark.records.verdict import Finding, broken
 from earmark.verifiers._common_choice import Rerun, margin_findings, rerun_findings
+from earmark.verifiers._common_curve import words_at
 from earmark.verifiers._common_trace import Floats
 
 
 def compare(
-    traces: Sequence[FrameScores],
+    traces: Sequence[FrameScores | FrameSummary],
     replays: Sequence[FrameReplay],
     reruns: Sequence[Rerun] | None,
     *,
@@ -42,20 +46,60 @@ def compare(
     """
     _check_finite(replays, model)
     precision = model.info.precision
-    words = [model.word_index(trace.emitted) for trace in traces]
-    values = frame_statistics(list(zip(traces, replays, strict=True)), words, TIE_NATS[precision])
+    values = _statistics(traces, replays, model, TIE_NATS[precision])
     names = tuple(statistic.name for statistic in statistics)
     return Comparison(
-        fingerprint=Fingerprint(family, names, tuple(values[name] for name in names)),
-        findings=_findings(traces, replays, reruns, precision),
-        positions=sum(len(trace.path) for trace in traces),
+        fingerprint=Fingerprint(family, names, tuple(values[name] for name in names), shape=_shape(traces, replays)),
+        findings=_findings(traces, replays, reruns, precision) + _picked(values["informative_gap"], precision),
+        positions=sum(len(replay.margins) for replay in replays),
     )
+
+
+def _statistics(
+    traces: Sequence[FrameScores | FrameSummary], replays: Sequence[FrameReplay], model: FrameModel, tie: float
+) -> dict[str, float]:
+    pairs = list(zip(traces, replays, strict=True))
+    short = [(trace, replay) for trace, replay in pairs if isinstance(trace, FrameSummary)]
+    if short:
+        return frame_summary_statistics(short, tie)
+    full = [(trace, replay) for trace, replay in pairs if isinstance(trace, FrameScores)]
+    return frame_statistics(full, [model.word_index(trace.emitted) for trace, _ in full], tie)
+
+
+def _shape(traces: Sequence[FrameScores | FrameSummary], replays: Sequence[FrameReplay]) -> dict[str, float]:
+    full = [(trace, replay) for trace, replay in zip(traces, replays, strict=True) if isinstance(trace, FrameScores)]
+    return clip_shape(full) if full else {}
+
+
+def _picked(gap: float, precision: Precision) -> tuple[Finding, ...]:
+    """Say whether compact evidence shows the positions where the reference is least sure, up to near-ties."""
+    tie = TIE_NATS[precision]
+    if not gap > tie:
+        return ()
+    found = f"positions at which the reference has {gap:.3g} nats less entropy than where it is least sure"
+    return (broken("positions.picked", found, f"at most {tie:g} nats less at {precision}"),)
 
 
 def confidences(trace: FrameScores, replay: FrameReplay, model: FrameModel) -> Floats:
     """Return each word's confidence, the provider's and the reference's, (2, words)."""
     words = word_of_positions(trace.tokens, model.word_index(trace.emitted))
     return np.stack([word_confidence(scores.chosen, words) for scores in (trace, replay.scores)])
+
+
+LONG_S = 1_000
+"""A long piece, so that the frames of the silence behind it count little."""
+
+
+def curve(trace: FrameScores, replay: FrameReplay, model: FrameModel) -> Curve:
+    """Return the entropy curves of one piece with its words; its frames lie evenly in time."""
+    times = trace.path[:, 0] * LONG_S / model.encoder_positions(LONG_S * 16_000)
+    return Curve(
+        unit="s",
+        places=times,
+        provider=trace.entropy,
+        reference=replay.scores.entropy,
+        words=words_at(times[first_positions(trace.tokens)], trace.emitted, model),
+    )
 
 
 def _check_finite(replays: Sequence[FrameReplay], model: FrameModel) -> None:
@@ -67,7 +111,7 @@ def _check_finite(replays: Sequence[FrameReplay], model: FrameModel) -> None:
 
 
 def _findings(
-    traces: Sequence[FrameScores],
+    traces: Sequence[FrameScores | FrameSummary],
     replays: Sequence[FrameReplay],
     reruns: Sequence[Rerun] | None,
     precision: Precision,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from earmark.audio import CANONICAL_RATE_HZ
 from earmark.fingerprint.alignment import REACH_SECONDS, path_occupancy, speech_frames, uncovered
+from earmark.fingerprint.frame_summary import FrameSummary
 from earmark.fingerprint.frames import ORDER, Alignment, FrameScores
 from earmark.fingerprint.margins import argmax_margins
 from earmark.protocols import SegmentInput
@@ -42,6 +43,11 @@ def at_listed(logits: torch.Tensor, listed: Ints) -> Floats:
     return _numpy(torch.log_softmax(logits, dim=-1).gather(1, torch.as_tensor(listed, device=logits.device)))
 
 
+def listed_by(trace: FrameScores | FrameSummary) -> Ints:
+    """Return the listed tokens of a trace, (positions, k); k is 0 in compact evidence."""
+    return trace.ids if isinstance(trace, FrameScores) else np.empty((len(trace.path), 0), np.int64)
+
+
 def margins(logits: torch.Tensor, symbols: Ints) -> Floats:
     """Return how far each symbol lies below the best, in nats, (positions,)."""
     import torch
@@ -65,25 +71,37 @@ def targets_of(transcripts: Sequence[Sequence[int]]) -> tuple[Ints, list[int]]:
 
 
 def alignment(
-    lattice: LatticeScores, row: int, claimed: FrameScores, item: SegmentInput, blanks: Collection[int]
+    lattice: LatticeScores,
+    row: int,
+    claimed: FrameScores | FrameSummary,
+    item: SegmentInput,
+    blanks: Collection[int],
 ) -> Alignment:
     """Return what the reference's lattice of one row says about the provider's path."""
     count, occupancy = len(claimed.emitted), lattice.token_occupancy[row]
     path, spoken = claimed.path, claimed.tokens >= 0
     best = lattice.paths[row]
     best = best[~np.isin(best[:, 2], list(blanks))]
-    share, frames = _uncovered(claimed, item, path[spoken])
+    share, span = coverage(item, claimed.frames, path[spoken, 0], path[spoken, 2])
     return Alignment(
         token_frame=lattice.token_frame[row, :count].astype(np.float64),
         token_time=lattice.token_time_mean[row, :count],
         occupancy=path_occupancy(occupancy, path[:, 0], claimed.tokens),
         best_occupancy=path_occupancy(occupancy, best[:, 0], best[:, 1]),
         uncovered_share=share,
-        uncovered_span=frames * len(item.samples) / (CANONICAL_RATE_HZ * claimed.frames),
+        uncovered_span=span,
     )
 
 
-def _uncovered(claimed: FrameScores, item: SegmentInput, spoken: Ints) -> tuple[float, float]:
-    speech = speech_frames(item.samples, claimed.frames)
-    reach = REACH_SECONDS * CANONICAL_RATE_HZ * claimed.frames / len(item.samples)
-    return uncovered(speech, spoken[:, 0], spoken[:, 2], reach)
+def coverage(item: SegmentInput, frames: int, begins: Ints, durations: Ints) -> tuple[float, float]:
+    """Return the share of loud audio that no token is near to, and the longest stretch of it in seconds.
+
+    Args:
+        item: The piece.
+        frames: Its encoder frames.
+        begins: Frame of each position that is spent on a token, (positions,).
+        durations: Frames it lasts, (positions,).
+    """
+    per_second = CANONICAL_RATE_HZ * frames / len(item.samples)
+    share, span = uncovered(speech_frames(item.samples, frames), begins, durations, REACH_SECONDS * per_second)
+    return share, span / per_second

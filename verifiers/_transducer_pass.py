@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from earmark import lattice
+from earmark.fingerprint.frame_summary import FrameSummary
 from earmark.fingerprint.frames import FrameReplay, FrameScores
 from earmark.fingerprint.margins import argmax_margins
 from earmark.protocols import SegmentInput, TransducerModel
 from earmark.taps import Taps
 from earmark.verifiers._common_trace import Floats, Ints
-from earmark.verifiers._frames_pass import alignment, at_listed, margins, row_scores, targets_of
+from earmark.verifiers._frames_pass import alignment, at_listed, listed_by, margins, row_scores, targets_of
 from earmark.verifiers._frames_sketch import sketch_of
 from earmark.verifiers._transducer_path import allowed_durations, blanks_of, emitted_of, tokens_of
 
@@ -45,21 +46,7 @@ class Pass:
 
     def lattice(self) -> LatticeScores:
         """Return the exact scores of all transcripts, with the open end of greedy decoding."""
-        import torch
-
-        padded = torch.nn.utils.rnn.pad_sequence(self.frames, batch_first=True)
-        targets, counts = targets_of(self.emitted)
-        return lattice.transducer(
-            self.model.lattice_joint(padded, self.states),
-            targets,
-            [len(states) for states in self.frames],
-            counts,
-            self.model.blank_id,
-            durations=self.model.durations or None,
-            big_blanks=dict(self.model.big_blanks) or None,
-            rule="open_end",
-            on_error="keep",
-        )
+        return solve(self.model, self.frames, self.states, self.emitted)
 
     def logits(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return float32 logits of tokens and of durations at every step of one row."""
@@ -93,15 +80,15 @@ class Pass:
         )
 
     def replay(
-        self, row: int, claimed: FrameScores, item: SegmentInput, *, solved: LatticeScores, taps: Taps
+        self, row: int, claimed: FrameScores | FrameSummary, item: SegmentInput, *, solved: LatticeScores, taps: Taps
     ) -> FrameReplay:
         """Return what the reference says along the provider's path of one row."""
-        logits = self.logits(row)
+        logits, listed = self.logits(row), listed_by(claimed)
         sketch = sketch_of(self.model, item, row, taps)[: len(claimed.sketch)]
         likelihood = float(solved.log_likelihood[row])
         return FrameReplay(
-            scores=self._scores(row, logits, k=claimed.ids.shape[1], sketch=sketch, log_likelihood=likelihood),
-            at_listed=at_listed(logits[0], claimed.ids),
+            scores=self._scores(row, logits, k=max(1, listed.shape[1]), sketch=sketch, log_likelihood=likelihood),
+            at_listed=at_listed(logits[0], listed),
             margins=margins(logits[0], claimed.path[:, 1]),
             duration_margins=self._duration_margins(row, logits[1]),
             alignment=alignment(solved, row, claimed, item, blanks_of(self.model)),
@@ -114,3 +101,31 @@ class Pass:
         values = durations.cpu().double().numpy()
         allowed = allowed_durations(self.paths[row], self.tokens[row] >= 0, self.model)
         return argmax_margins(values.max(axis=1), np.where(allowed, values, -np.inf).max(axis=1))
+
+
+def solve(
+    model: TransducerModel, frames: Sequence[torch.Tensor], states: torch.Tensor, transcripts: Sequence[Sequence[int]]
+) -> LatticeScores:
+    """Return the exact scores of one transcript per row, with the open end of greedy decoding.
+
+    Args:
+        model: The model.
+        frames: Encoder states of each row, ready for the joint, (frames, width_e).
+        states: The prediction network's states along the transcripts, (rows, tokens + 1, width_p).
+        transcripts: Their ids.
+    """
+    import torch
+
+    padded = torch.nn.utils.rnn.pad_sequence(list(frames), batch_first=True)
+    targets, counts = targets_of(transcripts)
+    return lattice.transducer(
+        model.lattice_joint(padded, states),
+        targets,
+        [len(own) for own in frames],
+        counts,
+        model.blank_id,
+        durations=model.durations or None,
+        big_blanks=dict(model.big_blanks) or None,
+        rule="open_end",
+        on_error="keep",
+    )

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.errors import TraceError
+from earmark.fingerprint.frame_summary import FrameSummary
 from earmark.fingerprint.frames import FrameScores
 from earmark.greedy import most_steps
 from earmark.limits import max_tokens
-from earmark.protocols import Strategy, TransducerModel
+from earmark.protocols import SegmentOutput, Strategy, TransducerModel
 from earmark.records.evidence import Level, Segment
 from earmark.records.request import Request
 from earmark.verifiers._common_trace import (
@@ -25,6 +26,7 @@ from earmark.verifiers._common_trace import (
     check_mass,
     decode_trace,
 )
+from earmark.verifiers._frames_compact import CompactTrace, summary_of
 from earmark.verifiers._frames_rules import (
     check_frames,
     check_likelihood,
@@ -33,6 +35,7 @@ from earmark.verifiers._frames_rules import (
     fields_of,
     lists_of,
 )
+from earmark.verifiers._transducer_pack import unpack_path
 from earmark.verifiers._transducer_path import (
     allowed_durations,
     check_path,
@@ -136,9 +139,7 @@ def _read_path(trace: Trace, segment: Segment, model: TransducerModel) -> Ints:
     limit = most_steps(trace.frames, model.max_symbols)
     if trace.steps > limit:
         raise TraceError(f"{trace.steps} steps; {trace.frames} frames allow {limit}", code="token.count")
-    if len(segment.ids) > max_tokens(samples):
-        message = f"{len(segment.ids)} tokens in a segment; its duration allows {max_tokens(samples)}"
-        raise TraceError(message, code="token.count")
+    _check_count(segment)
     check_ids(segment.ids, trace.k, model)
     path = array(trace.path, "<i4", (trace.steps, 3), "path")
     if path[:, 1].min() < 0:
@@ -150,6 +151,44 @@ def _read_path(trace: Trace, segment: Segment, model: TransducerModel) -> Ints:
         message = f"the path writes {len(emitted)} tokens, not the {len(segment.ids)} of the transcript"
         raise TraceError(message, code="path.mismatch")
     return path
+
+
+def read_compact(segment: Segment, request: Request, model: TransducerModel) -> FrameSummary:
+    """Decode one compact trace and check every rule that needs no replay.
+
+    Raises:
+        TraceError: The trace is not well formed, or a rule is broken.
+        UsageError: The request asks what a transducer cannot do.
+    """
+    check_request(request, model)
+    trace = decode_trace(segment.trace, CompactTrace)
+    _check_count(segment)
+    check_ids(segment.ids, 1, model)
+    samples = segment.end - segment.start
+    frames = model.encoder_positions(samples)
+    path = unpack_path(trace.path, segment.ids, model, most_steps(frames, model.max_symbols))
+    check_path(path, frames, samples, model)
+    tokens = tokens_of(path, model)
+    if emitted_of(path, tokens) != segment.ids:
+        raise TraceError("a blank among the tokens of the transcript", code="path.mismatch")
+    return summary_of(trace, segment, model, path, tokens)
+
+
+def read_compact_path(output: SegmentOutput, model: TransducerModel) -> Ints:
+    """Return the path in the bytes of a compact trace, (steps, 3).
+
+    Raises:
+        TraceError: They are not well formed.
+    """
+    packed = decode_trace(output.trace, CompactTrace).path
+    return unpack_path(packed, output.ids, model, 8 * len(packed))
+
+
+def _check_count(segment: Segment) -> None:
+    limit = max_tokens(segment.end - segment.start)
+    if len(segment.ids) > limit:
+        message = f"{len(segment.ids)} tokens in a segment; its duration allows {limit}"
+        raise TraceError(message, code="token.count")
 
 
 def _check_duration_values(durations: Floats) -> None:

@@ -23,6 +23,7 @@ from earmark.fingerprint.sequence import (
     Scores,
     sequence_statistics,
 )
+from earmark.fingerprint.shape import clip_shape
 from earmark.fingerprint.summary import Summary, summary_statistics
 from earmark.fingerprint.types import Fingerprint, Statistic
 from earmark.limits import DEFAULT_K
@@ -30,6 +31,7 @@ from earmark.protocols import (
     Advance,
     AutoregressiveModel,
     Comparison,
+    Curve,
     Reported,
     SegmentInput,
     SegmentOutput,
@@ -56,8 +58,9 @@ from earmark.verifiers._autoregressive_pass import Forced, Said, forced_pass, nu
 from earmark.verifiers._autoregressive_sketch import encoder_places, sketches_of
 from earmark.verifiers._autoregressive_text import score_texts
 from earmark.verifiers._autoregressive_trace import Written, read_trace, write_trace
-from earmark.verifiers._common_batches import batched, columns, score
+from earmark.verifiers._common_batches import batched, columns, score_logprobs
 from earmark.verifiers._common_choice import Rerun
+from earmark.verifiers._common_curve import words_at
 from earmark.verifiers._common_trace import check_k, review_lists
 
 CHANNELS = (
@@ -256,6 +259,19 @@ class AutoregressiveFamily:
         words = model.word_index(trace.emitted)
         return np.stack([word_confidence(scores.chosen, words) for scores in (trace.scores, replay.scores)])
 
+    def curve(self, trace: Written, replay: Replay, model: AutoregressiveModel) -> Curve:
+        """Return the entropy curves of one piece with its words, token by token."""
+        if not isinstance(trace.scores, Scores) or is_listed(trace.scores):
+            raise UsageError("this evidence holds no entropy; record the level scores or sketch")
+        places = np.arange(len(trace.emitted), dtype=np.float64)
+        return Curve(
+            unit="tokens",
+            places=places,
+            provider=trace.scores.entropy,
+            reference=replay.scores.entropy,
+            words=words_at(places, trace.emitted, model),
+        )
+
     def needs_rerun(self, request: Request) -> bool:
         """Tell whether the request asks for a beam search, whose choice no single path shows."""
         return request.decoding.strategy == "beam"
@@ -281,7 +297,9 @@ class AutoregressiveFamily:
         values = _statistics(traces, replays, model)
         names = tuple(statistic.name for statistic in STATISTICS)
         return Comparison(
-            fingerprint=Fingerprint(self.name, names, tuple(values[name] for name in names)),
+            fingerprint=Fingerprint(
+                self.name, names, tuple(values[name] for name in names), shape=_shape(traces, replays)
+            ),
             findings=choice_findings(traces, replays, reruns, model.info.precision, request.decoding),
             positions=sum(len(trace.emitted) for trace in traces),
         )
@@ -303,13 +321,23 @@ def _places(model: AutoregressiveModel) -> Callable[[Sequence[SegmentInput]], li
 
 def _statistics(traces: Sequence[Written], replays: Sequence[Replay], model: AutoregressiveModel) -> dict[str, float]:
     tie = TIE_NATS[model.info.precision]
-    full = [(t.scores, r) for t, r in zip(traces, replays, strict=True) if isinstance(t.scores, Scores)]
-    full = [shown_part(*pair) if is_listed(pair[0]) else pair for pair in full]
+    full = _full(traces, replays)
     short = [(t.scores, r) for t, r in zip(traces, replays, strict=True) if isinstance(t.scores, Summary)]
     if short:
         return summary_statistics(short, tie)
     words = [model.word_index(t.emitted)[: len(s.chosen)] for t, (s, _) in zip(traces, full, strict=True)]
     return sequence_statistics(full, words, tie)
+
+
+def _full(traces: Sequence[Written], replays: Sequence[Replay]) -> list[tuple[Scores, Replay]]:
+    """Return the pairs that hold lists, as far as an API shows them."""
+    full = [(t.scores, r) for t, r in zip(traces, replays, strict=True) if isinstance(t.scores, Scores)]
+    return [shown_part(*pair) if is_listed(pair[0]) else pair for pair in full]
+
+
+def _shape(traces: Sequence[Written], replays: Sequence[Replay]) -> dict[str, float]:
+    full = _full(traces, replays)
+    return clip_shape(full) if full else {}
 
 
 def _outputs(
@@ -343,11 +371,11 @@ def _replay(
     for at, chunk in numbered(forced.chunks):
         end = at + len(chunk)
         wanted = torch.as_tensor(listed[at:end], device=chunk.device)
-        ruled = model.apply_rules(chunk, claimed.prompt, ids[:end], timestamps=decoding.timestamps)
-        parts.append(score(chunk, ids[at:end], max(1, listed.shape[1])))
+        logprobs = torch.log_softmax(chunk, dim=-1)
+        parts.append(score_logprobs(logprobs, ids[at:end], max(1, listed.shape[1])))
         places = [(item.index, step) for step in range(at, end)]
-        logprobs = torch.log_softmax(chunk, dim=-1).gather(1, wanted)
-        extra.append((logprobs, choice_margins(ruled, ids[at:end], decoding, places)))
+        ruled = model.apply_rules(chunk, claimed.prompt, ids[:end], timestamps=decoding.timestamps)
+        extra.append((logprobs.gather(1, wanted), choice_margins(ruled, ids[at:end], decoding, places)))
     at_listed, margins = columns(extra)
     own = sketch[: len(claimed.scores.sketch)]
     scores = _scores(model, Said(columns(parts), forced.start_logprobs, forced.states), ids, own)

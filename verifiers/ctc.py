@@ -7,28 +7,33 @@ lattice says how probable the transcript is over all alignments, and where its t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from earmark import lattice
 from earmark.fingerprint.frames import CTC_STATISTICS, FrameReplay, FrameScores
+from earmark.fingerprint.margins import TIE_NATS
 from earmark.fingerprint.types import Statistic
-from earmark.protocols import CtcModel, SegmentInput, SegmentOutput
+from earmark.protocols import CtcModel, SegmentInput, SegmentOutput, TextScores
+from earmark.records.codec import is_array
 from earmark.records.evidence import Level, Segment
 from earmark.records.request import Request
 from earmark.taps import Taps
 from earmark.verifiers._common_choice import Rerun
 from earmark.verifiers._common_trace import Ints
-from earmark.verifiers._ctc_trace import collapse, path_of, read_path, read_trace, write_trace
-from earmark.verifiers._frames_family import FrameFamily
-from earmark.verifiers._frames_pass import alignment, at_listed, margins, row_scores, targets_of
+from earmark.verifiers._ctc_trace import collapse, path_of, read_compact, read_path, read_trace, write_trace
+from earmark.verifiers._frames_compact import write_compact
+from earmark.verifiers._frames_family import FrameFamily, Frames
+from earmark.verifiers._frames_pass import alignment, at_listed, listed_by, margins, row_scores, targets_of
 from earmark.verifiers._frames_sketch import sketch_of
+from earmark.verifiers._frames_text import score_texts
 
 if TYPE_CHECKING:
     import torch
 
-    from earmark.lattice import LatticeScores
+    from earmark.lattice import LatticeScores, MarginPath
 
 CHANNELS = (
     "logprob_l1", "logprob_l1_max", "logprob_l1_informative", "prob_l1", "blank_distance", "loglik_distance_frame",
@@ -48,34 +53,34 @@ class CtcFamily(FrameFamily):
     statistics: ClassVar[tuple[Statistic, ...]] = CTC_STATISTICS
     channels: ClassVar[tuple[str, ...]] = CHANNELS
 
-    def read(self, segment: Segment, request: Request, model: CtcModel, level: Level) -> FrameScores:
+    def read(self, segment: Segment, request: Request, model: CtcModel, level: Level) -> Frames:
         """Decode one trace and check every rule that needs no replay."""
-        return read_trace(segment, request, model, level)
-
-    def path_of(self, trace: bytes) -> Ints:
-        """Return the symbol of each frame."""
-        return read_path(trace)
+        compact = level == "compact"
+        return read_compact(segment, request, model) if compact else read_trace(segment, request, model, level)
 
     def write_batch(
         self,
         model: CtcModel,
         encoded: Any,
         batch: Sequence[SegmentInput],
-        paths: Sequence[Ints] | None,
+        given: Sequence[SegmentOutput] | None,
         *,
         k: int,
+        level: Level,
         taps: Taps,
     ) -> list[SegmentOutput]:
-        """Write one trace per row along given paths, or the best symbol of each frame."""
-        scores = _own_scores(model, _logits(model, encoded), paths, batch, k=k, taps=taps)
-        return [_output(model, own) for own in scores]
+        """Write one trace per row along the paths of given outputs, or the best symbol of each frame."""
+        logits = _logits(model, encoded)
+        paths = None if given is None else [_given(model, *pair) for pair in zip(logits, given, strict=True)]
+        scores = _own_scores(model, logits, paths, batch, k=k, taps=taps)
+        return [_output(model, own, item, level) for own, item in zip(scores, batch, strict=True)]
 
     def replay_batch(
         self,
         model: CtcModel,
         encoded: Any,
         batch: Sequence[SegmentInput],
-        traces: Sequence[FrameScores],
+        traces: Sequence[Frames],
         *,
         taps: Taps,
     ) -> list[FrameReplay]:
@@ -85,6 +90,21 @@ class CtcFamily(FrameFamily):
     def rerun_batch(self, model: CtcModel, encoded: Any, batch: Sequence[SegmentInput]) -> list[Rerun]:
         """Return the reference's own decoding of each row."""
         return [_rerun(model, own) for own in _logits(model, encoded)[: len(batch)]]
+
+    def text_batch(
+        self, model: CtcModel, encoded: Any, batch: Sequence[SegmentInput], texts: Sequence[str]
+    ) -> list[TextScores]:
+        """Return what the reference says of one text per row."""
+        logits = _logits(model, encoded)
+        return score_texts(
+            model,
+            batch,
+            texts,
+            [_rerun(model, own).ids for own in logits],
+            solve=lambda transcripts: _lattice(model, logits, transcripts),
+            margins=lambda row, ids: _least_margin(model, logits[row], ids),
+            blanks={model.blank_id},
+        )
 
 
 def _logits(model: CtcModel, encoded: Any) -> list[torch.Tensor]:
@@ -133,24 +153,44 @@ def _lattice(model: CtcModel, logits: Sequence[torch.Tensor], transcripts: Seque
     return lattice.ctc(padded, targets, frames, counts, model.blank_id, on_error="keep")
 
 
+def _least_margin(model: CtcModel, logits: torch.Tensor, ids: Sequence[int]) -> MarginPath:
+    return lattice.ctc_margins(logits, ids, model.blank_id, tie=TIE_NATS[model.info.precision])
+
+
+def _given(model: CtcModel, logits: torch.Tensor, output: SegmentOutput) -> Ints:
+    """Return the path of an output; of a compact one the path of least margin."""
+    return _least_margin(model, logits, output.ids).symbols if is_array(output.trace) else read_path(output.trace)
+
+
+def _with_path(model: CtcModel, logits: torch.Tensor, trace: Frames) -> Frames:
+    """Return a trace with its path; of a compact one the path of least margin."""
+    if isinstance(trace, FrameScores):
+        return trace
+    symbols = _least_margin(model, logits, trace.emitted).symbols
+    return replace(trace, path=path_of(symbols), tokens=collapse(symbols, model.blank_id)[1])
+
+
 def _replays(
     model: CtcModel,
     logits: Sequence[torch.Tensor],
-    traces: Sequence[FrameScores],
+    traces: Sequence[Frames],
     batch: Sequence[SegmentInput],
     *,
     taps: Taps,
 ) -> list[FrameReplay]:
     solved = _lattice(model, logits, [trace.emitted for trace in traces])
     replays = []
-    for row, (own, trace, item) in enumerate(zip(logits, traces, batch, strict=True)):
-        symbols = trace.path[:, 1]
+    for row, (own, claimed, item) in enumerate(zip(logits, traces, batch, strict=True)):
+        trace = _with_path(model, own, claimed)
+        listed, symbols = listed_by(trace), trace.path[:, 1]
         sketch = sketch_of(model, item, row, taps)[: len(trace.sketch)]
         likelihood = float(solved.log_likelihood[row])
         replays.append(
             FrameReplay(
-                scores=_scores(model, own, symbols, k=trace.ids.shape[1], sketch=sketch, log_likelihood=likelihood),
-                at_listed=at_listed(own, trace.ids),
+                scores=_scores(
+                    model, own, symbols, k=max(1, listed.shape[1]), sketch=sketch, log_likelihood=likelihood
+                ),
+                at_listed=at_listed(own, listed),
                 margins=margins(own, symbols),
                 duration_margins=np.empty(0),
                 alignment=alignment(solved, row, trace, item, {model.blank_id}),
@@ -159,9 +199,11 @@ def _replays(
     return replays
 
 
-def _output(model: CtcModel, scores: FrameScores) -> SegmentOutput:
-    text = model.detokenise(scores.emitted)
-    return SegmentOutput(ids=scores.emitted, text=text, trace=write_trace(scores))
+def _output(model: CtcModel, scores: FrameScores, item: SegmentInput, level: Level) -> SegmentOutput:
+    trace = write_trace(scores)
+    if level == "compact":
+        trace = write_compact(item, scores, b"", trace)
+    return SegmentOutput(ids=scores.emitted, text=model.detokenise(scores.emitted), trace=trace)
 
 
 def _rerun(model: CtcModel, logits: torch.Tensor) -> Rerun:

@@ -18,7 +18,8 @@ from earmark.loading import family_of
 from earmark.protocols import AttributableFamily, Model
 from earmark.rules import Work
 from earmark.scenarios.core import Scenario
-from earmark.scenarios.weights import float8, normal_float4, quantise, quantise_cache, skip_layers
+from earmark.scenarios.network import quantise_cache, skip_layers
+from earmark.scenarios.weights import float8, normal_float4, quantise
 
 Floats = NDArray[np.float64]
 
@@ -40,6 +41,19 @@ class Attribution:
 
     name: str
     matches: Mapping[str, Match]
+
+    def shape(self) -> dict[str, float]:
+        """Return the matches as numbers of a clip's shape (`earmark.fingerprint.shape`).
+
+        Example:
+            >>> Attribution(name="int8", matches={"int8": Match(projection=0.98, unexplained=0.01)}).shape()
+            {'match_int8_projection': 0.98, 'match_int8_unexplained': 0.01}
+        """
+        return {
+            f"match_{name}_{part}": value
+            for name, match in self.matches.items()
+            for part, value in (("projection", match.projection), ("unexplained", match.unexplained))
+        }
 
     def __str__(self) -> str:
         """Return the name, with T of the recipe, or of the nearest one.

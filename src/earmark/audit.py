@@ -6,7 +6,6 @@ The log is the state: a killed audit reads it back, repeats nothing and loses no
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from earmark.decision.betting import Audit
 from earmark.errors import OutputError, RecordError, UsageError
 from earmark.profiles import Profile
 from earmark.protocols import Model
+from earmark.records import lines
 from earmark.records.policy import Policy
 from earmark.records.verdict import Verdict
 from earmark.rules import Case
@@ -54,9 +54,9 @@ class Entry:
     decision: str
 
     def to_json(self) -> str:
-        """Return the entry as one line; an infinite score is written as the word."""
-        score = "infinite" if self.score is not None and math.isinf(self.score) else self.score
-        return json.dumps({**asdict(self), "score": score}, ensure_ascii=False, allow_nan=False)
+        """Return the entry as one line; an infinite score is written as a word."""
+        score = None if self.score is None else lines.from_float(self.score)
+        return lines.to_line({**asdict(self), "score": score})
 
     @classmethod
     def from_json(cls, line: str) -> Entry:
@@ -66,9 +66,10 @@ class Entry:
             RecordError: The line is no entry.
         """
         try:
-            row = json.loads(line)
-            score = math.inf if row["score"] == "infinite" else row["score"]
-            return cls(**row | {"score": score, "findings": tuple(row["findings"])})
+            row = lines.from_line(line)
+            score = None if row["score"] is None else lines.to_float(row["score"])
+            log_e = lines.to_float(row["log_e"])
+            return cls(**row | {"score": score, "log_e": log_e, "findings": tuple(row["findings"])})
         except (ValueError, TypeError, KeyError) as error:
             raise RecordError(f"no line of an audit: {' '.join(str(error).split())[:200]}") from error
 
@@ -137,16 +138,9 @@ def run_audit(
 
 def _resume(path: Path, state: Audit) -> list[str]:
     """Bet on the clips of the log again and return their names; a torn last line is dropped."""
-    data = path.read_bytes() if path.exists() else b""
-    if data and not data.endswith(b"\n"):
-        data = data[: data.rfind(b"\n") + 1]
-        path.write_bytes(data)
+    lines.drop_torn_line(path)
     names = []
-    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
-        try:
-            entry = Entry.from_json(line)
-        except RecordError as error:
-            raise RecordError(f"{path}, line {number}: {error}") from error
+    for number, entry in lines.read(path, Entry.from_json) if path.exists() else ():
         _bet(state, entry.score)
         if abs(entry.log_e - state.log_e) > 1e-6:
             found = f"log e-value {entry.log_e:.4f}; this audit gives {state.log_e:.4f}"
@@ -178,7 +172,8 @@ def _verify(cases: Sequence[Case], modes: Sequence[Mode], reference: Model, **op
 
 def _drawn(seed: str, name: str, share: float) -> bool:
     """Say whether a clip is drawn for decoding again: a fair coin that only the verifier can foresee."""
-    digest = hashlib.sha256(f"earmark/reexecute\0{seed}\0{name}".encode()).digest()
+    secret = f"earmark/reexecute\0{seed}\0{name}".encode("utf-8", "surrogatepass")  # names of files may hold any bytes
+    digest = hashlib.sha256(secret).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 

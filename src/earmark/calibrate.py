@@ -69,10 +69,14 @@ def split_bases(bases: Sequence[str], shares: Shares | None = None, *, seed: str
         (10, 30, 30)
     """
     sizes = shares or Shares()
-    order = sorted(set(bases), key=lambda base: hashlib.sha256(f"{seed}/{base}".encode()).digest())
+    order = sorted(set(bases), key=lambda base: _digest(f"{seed}/{base}"))
     first = round(sizes.development * len(order))
     second = first + round(sizes.conformal * len(order))
     return Split(frozenset(order[:first]), frozenset(order[first:second]), frozenset(order[second:]))
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()  # names of files may hold any bytes
 
 
 def calibrate(

@@ -10,10 +10,10 @@ from pathlib import Path
 from earmark.errors import UsageError
 from earmark.fingerprint.types import Fingerprint
 from earmark.loading import family_of
-from earmark.profiles import Profile, find_profile, load_profile
+from earmark.profiles import Header, Profile, find_profile, load_profile
 from earmark.protocols import Comparison, Model
 from earmark.records.policy import Policy
-from earmark.records.verdict import Finding, broken, unclear
+from earmark.records.verdict import Fault, Finding, broken, unclear
 
 PROVISIONAL = "provisional"
 """Documented bounds of the family; no guaranteed rate."""
@@ -64,13 +64,14 @@ class Judge:
         if isinstance(self._given, Profile):
             self._given.check_fits(model.info)  # raises before any clip is replayed
 
-    def judge(self, comparison: Comparison, *, strategy: str, level: str) -> Judgement:
+    def judge(self, comparison: Comparison, *, strategy: str, level: str, k: int) -> Judgement:
         """Judge one clip.
 
         Args:
             comparison: Evidence against replay.
             strategy: Decoding of the request.
             level: Level of the evidence.
+            k: Fewest listed tokens per position of its segments.
         """
         chosen = self._given if self._given is not None else self._find(strategy, level)
         if chosen == PROVISIONAL:
@@ -78,7 +79,10 @@ class Judge:
             findings = [*_beyond(comparison.fingerprint, bounds), *_few(comparison, self.policy.min_positions)]
             return Judgement(findings=tuple(findings), profile=PROVISIONAL)
         if isinstance(chosen, Profile):
-            return self._by_profile(chosen, comparison, strategy)
+            unfit = _unfit(chosen.header, strategy, level, k)
+            if unfit is not None:
+                return Judgement(findings=(unfit,), profile=chosen.name)
+            return self._by_profile(chosen, comparison)
         expected = "a profile of this model (`earmark calibrate`), or profile='provisional' for documented bounds"
         return Judgement(findings=(unclear("profile.missing", "verifier", "no profile", expected),))
 
@@ -88,11 +92,8 @@ class Judge:
             self._found[key] = find_profile(self.model.info, strategy, level)
         return self._found[key]
 
-    def _by_profile(self, profile: Profile, comparison: Comparison, strategy: str) -> Judgement:
+    def _by_profile(self, profile: Profile, comparison: Comparison) -> Judgement:
         header = profile.header
-        if strategy != header.strategy:
-            missing = unclear("profile.decoding", "verifier", f"a profile of {header.strategy} decoding", strategy)
-            return Judgement(findings=(missing,), profile=profile.name)
         own = profile.judge(comparison.fingerprint)
         findings = list(_few(comparison, max(self.policy.min_positions, header.least_positions)))
         if own.p_value <= header.rate:
@@ -102,6 +103,22 @@ class Judge:
             findings.append(unclear("statistics.none", "input", "no statistic applies", "one at least"))
             return Judgement(findings=tuple(findings), profile=profile.name)
         return Judgement(findings=tuple(findings), profile=profile.name, p_value=own.p_value)
+
+
+def _unfit(header: Header, strategy: str, level: str, k: int) -> Finding | None:
+    """Say why a profile cannot judge a clip: its honest clips were recorded otherwise.
+
+    A sketch holds all that the level `scores` holds. With fewer listed tokens every distance is smaller, which would
+    be a cheap way to a PASS; so the profile's k is what the provider owes.
+    """
+    if strategy != header.strategy:
+        return unclear("profile.decoding", "verifier", f"a profile of {header.strategy} decoding", strategy)
+    if level != header.level and (header.level, level) != ("scores", "sketch"):
+        return unclear("profile.level", "verifier", f"a profile of the level {header.level}", level)
+    if k != header.k:
+        fault: Fault = "provider" if k < header.k else "verifier"
+        return unclear("profile.k", fault, f"{k} listed tokens per position", f"{header.k}, as the profile's clips")
+    return None
 
 
 def _beyond(fingerprint: Fingerprint, bounds: Mapping[str, float]) -> list[Finding]:

@@ -18,6 +18,7 @@ from earmark.records.evidence import Compact, Evidence, Level, join_texts, load_
 from earmark.records.policy import LEVELS, Policy
 from earmark.records.receipt import Receipt
 from earmark.records.request import Request
+from earmark.records.unanswered import Unanswered
 from earmark.records.verdict import Fault, Finding, Proves, broken, decide, note, unclear
 
 Path = str | os.PathLike[str]
@@ -28,13 +29,14 @@ class Case:
     """One clip to verify; each record may be given as object, bytes or file.
 
     Attributes:
-        evidence: What the provider opened, or None where it opened nothing for a drawn receipt.
+        evidence: What the provider opened, or None where it opened nothing for a drawn receipt; the verifier's own
+            note where a server that was asked gave none. A note that comes as bytes or file is no evidence.
         audio: The clip.
         request: The customer's own request, or None.
         receipt: The stored receipt, or None.
     """
 
-    evidence: Evidence | bytes | Path | None
+    evidence: Evidence | Unanswered | bytes | Path | None
     audio: AudioLike
     request: Request | bytes | Path | None = None
     receipt: Receipt | bytes | Path | None = None
@@ -81,6 +83,9 @@ def prepare(case: Case, model: Model, policy: Policy) -> Work:
     work = Work(request_inside=case.request is None)
     if case.evidence is None:
         work.findings.append(broken("opening.missing", "no evidence", "the evidence behind the drawn receipt"))
+        return work
+    if isinstance(case.evidence, Unanswered):
+        work.findings.append(case.evidence.finding)
         return work
     try:
         record = case.evidence if isinstance(case.evidence, Evidence) else load_evidence(case.evidence)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.errors import OutputError, RecordError, UsageError
+from earmark.errors import OutputError, RecordError
+from earmark.extras import need
+from earmark.records import lines
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RUN_VERSION = 1
+RUN_VERSION = 2
 """Rises when a column is added, removed or changes its meaning."""
+NUMBERS = ("statistics", "shape")
+"""Columns that hold numbers by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,9 @@ class Row:
         outcome: Outcome by rules, and by a profile where one judged.
         findings: Codes of the findings that decided.
         positions: Positions that were compared.
-        statistics: Value of each statistic; NaN where it does not apply; empty where there was no replay.
+        statistics: Value of each statistic; NaN where it does not apply, infinite where no honest provider can come;
+            empty where there was no replay.
+        shape: In which way the provider deviates (`earmark.fingerprint.shape`); empty where there was no replay.
         text: What the provider says was said.
         expected: The true transcript, or None where it is not known.
         seconds: Length of the audio.
@@ -58,14 +63,17 @@ class Row:
     findings: tuple[str, ...] = ()
     positions: int = 0
     statistics: Mapping[str, float] = field(default_factory=dict)
+    shape: Mapping[str, float] = field(default_factory=dict)
     text: str = ""
     expected: str | None = None
     seconds: float = 0.0
 
     def to_json(self) -> str:
-        """Return the row as one line of strict JSON; NaN becomes null."""
-        known = {name: value if math.isfinite(value) else None for name, value in self.statistics.items()}
-        return json.dumps({"run": RUN_VERSION, **asdict(self), "statistics": known}, ensure_ascii=False)
+        """Return the row as one line of strict JSON; NaN becomes null, infinity a word."""
+        numbers = {
+            kind: {name: lines.from_float(value) for name, value in getattr(self, kind).items()} for kind in NUMBERS
+        }
+        return lines.to_line({"run": RUN_VERSION, **asdict(self), **numbers})
 
     @classmethod
     def from_json(cls, line: str) -> Row:
@@ -75,15 +83,13 @@ class Row:
             RecordError: The line is no row of this version.
         """
         try:
-            values = json.loads(line)
-            version = values.pop("run")
-            statistics = {n: math.nan if v is None else float(v) for n, v in values.pop("statistics").items()}
-            row = cls(**values | {"statistics": statistics, "findings": tuple(values.get("findings", ()))})
+            values = lines.from_line(line)
+            if (version := values.pop("run")) != RUN_VERSION:
+                raise RecordError(f"version {version!r}; this version of earmark reads {RUN_VERSION}")
+            numbers = {kind: {n: lines.to_float(v) for n, v in values.pop(kind).items()} for kind in NUMBERS}
+            return cls(**values | {**numbers, "findings": tuple(values.get("findings", ()))})
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise RecordError(f"no row of a run: {' '.join(str(error).split())[:200]}") from error
-        if version != RUN_VERSION:
-            raise RecordError(f"row of run version {version!r}; this version of earmark reads {RUN_VERSION}")
-        return row
 
 
 class Run(Sequence[Row]):
@@ -133,19 +139,7 @@ class Run(Sequence[Row]):
             RecordError: A line is no row; file and line are named.
             UsageError: A file is missing.
         """
-        rows = []
-        for path in paths:
-            try:
-                lines = Path(path).read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise UsageError(f"{path} cannot be read as a run: {error}") from error
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    try:
-                        rows.append(Row.from_json(line))
-                    except RecordError as error:
-                        raise RecordError(f"{path}, line {number}: {error}") from error
-        return cls(rows)
+        return cls(row for path in paths for _, row in lines.read(path, Row.from_json))
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the table: one JSON line per row, or Parquet with one row per statistic where the name says so.
@@ -167,10 +161,8 @@ class Run(Sequence[Row]):
             raise OutputError(f"{target} cannot be written: {error}") from error
 
     def _write_parquet(self, path: Path) -> None:
-        try:
-            self.to_pandas().to_parquet(path)
-        except ImportError as error:
-            raise UsageError("Parquet needs pandas and pyarrow; install earmark[table]") from error
+        need("pyarrow", what="Parquet", extra="corpora")
+        self.to_pandas().to_parquet(path, engine="pyarrow")
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the long table, one row per clip, provider and statistic.
@@ -178,14 +170,10 @@ class Run(Sequence[Row]):
         Raises:
             UsageError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise UsageError("to_pandas needs pandas; install earmark[table]") from error
-        return pd.DataFrame(
+        table: pd.DataFrame = need("pandas", what="to_pandas", extra="table").DataFrame(
             [
                 {
-                    **{name: value for name, value in asdict(row).items() if name not in ("statistics", "findings")},
+                    **{name: value for name, value in asdict(row).items() if name not in (*NUMBERS, "findings")},
                     "findings": " ".join(row.findings),
                     "statistic": name,
                     "value": value,
@@ -194,3 +182,4 @@ class Run(Sequence[Row]):
                 for name, value in (row.statistics or {"": math.nan}).items()
             ]
         )
+        return table

@@ -82,11 +82,11 @@ def calibration_signature(
     for own, record, spoken in zip(traces, evidence, transcripts, strict=True):
         pairs = [family.confidences(trace, next(replays), model) for trace in own]
         confidences = np.concatenate(pairs, axis=1)
-        words = _words(" ".join(segment.text for segment in record.segments))
+        words = plain_words(" ".join(segment.text for segment in record.segments))
         if len(words) != confidences.shape[1]:
             skipped += 1
             continue
-        right.append(correct_words(words, _words(spoken)))
+        right.append(correct_words(words, plain_words(spoken)))
         sure.append(confidences)
     correct, (provider, own_sure) = np.concatenate(right), np.concatenate(sure, axis=1)
     signatures = reliability(provider, correct), reliability(own_sure, correct)
@@ -98,11 +98,11 @@ def calibration_signature(
     )
 
 
-def _words(text: str) -> list[str]:
+def plain_words(text: str) -> list[str]:
     """Return the words of a text without case and punctuation; a word of punctuation alone stays a word.
 
     Example:
-        >>> _words("Turn off, the LIGHT - please!")
+        >>> plain_words("Turn off, the LIGHT - please!")
         ['turn', 'off', 'the', 'light', '', 'please']
     """
     return [re.sub(r"[^\w']", "", word.casefold()) for word in text.split()]

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from earmark.errors import OutputError
+from earmark.errors import OutputError, UsageError
 from earmark.judging import RULES, ProfileLike
 from earmark.limits import DEFAULT_K
 from earmark.protocols import Model
 from earmark.recording import AudioLike, Clip, load_audio, request
+from earmark.records import lines
 from earmark.records.evidence import Evidence, Level
 from earmark.records.verdict import Verdict
 from earmark.rules import Case
@@ -47,7 +49,7 @@ class Sample:
         import hashlib
 
         audio = load_audio(self.audio)
-        nonce = hashlib.sha256(self.name.encode()).hexdigest()[:32]
+        nonce = hashlib.sha256(self.name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         return Clip(audio=audio, request=request(audio, language=self.language, nonce=nonce))
 
 
@@ -60,6 +62,7 @@ def measure(
     level: Level = "scores",
     batch_size: int = 8,
     profile: ProfileLike = RULES,
+    recipes: Sequence[Scenario] = (),
 ) -> Iterator[Row]:
     """Record clips as a provider would and compare them with the reference.
 
@@ -71,6 +74,7 @@ def measure(
         level: Level of the evidence.
         batch_size: Segments at once.
         profile: As for `verify`; by default the outcome is that of the rules alone.
+        recipes: Scenarios that every clip is matched with, one more replay for each; see `Row.shape`.
 
     Yields:
         One row per clip, in order.
@@ -83,7 +87,8 @@ def measure(
             Case(evidence=e, request=c.request, audio=c.audio, receipt=e.receipt)
             for e, c in zip(evidence, clips, strict=True)
         ]
-        verdicts = verify_many(cases, reference, profile=profile, batch_size=batch_size)
+        named: dict[str, Any] = {"attribution": "always", "recipes": recipes} if recipes else {}
+        verdicts = verify_many(cases, reference, profile=profile, batch_size=batch_size, **named)
         for sample, own, verdict in zip(group, evidence, verdicts, strict=True):
             yield _row(reference, scenario, sample, own, verdict)
 
@@ -98,6 +103,7 @@ def study(
     level: Level = "scores",
     batch_size: int = 8,
     profile: ProfileLike = RULES,
+    recipes: Sequence[Scenario] = (),
     advance: Callable[[int], None] | None = None,
 ) -> Run:
     """Measure every scenario on every clip, one flushed JSON line per row; a second call goes on where one stopped.
@@ -111,6 +117,7 @@ def study(
         level: Level of the evidence.
         batch_size: Segments at once.
         profile: As for `verify`; by default the outcome is that of the rules alone.
+        recipes: Scenarios that every clip is matched with, one more replay for each; see `Row.shape`.
         advance: Called with the number of finished rows.
 
     Returns:
@@ -119,16 +126,17 @@ def study(
     Raises:
         OutputError: The file cannot be written.
         RecordError: The file holds something else; a last line cut short by a kill is dropped.
+        UsageError: The file holds rows of another model, precision or level.
     """
     path, step = Path(out), advance or (lambda _: None)
-    _drop_torn_line(path)
-    done = {(row.scenario, row.clip) for row in Run.read(path)} if path.exists() else set()
+    lines.drop_torn_line(path)
+    done = {(row.scenario, row.clip) for row in _measured(path, reference, level)}
     step(len(done))
     try:
         with path.open("a", encoding="utf-8") as file:
             for scenario in scenarios:
                 missing = [sample for sample in samples if (scenario.name, sample.name) not in done]
-                options = {"k": k, "level": level, "batch_size": batch_size, "profile": profile}
+                options = {"k": k, "level": level, "batch_size": batch_size, "profile": profile, "recipes": recipes}
                 for row in measure(reference, scenario, missing, **options):  # type: ignore[arg-type]  # one per name
                     file.write(row.to_json() + "\n")
                     file.flush()
@@ -138,11 +146,19 @@ def study(
     return Run.read(path)
 
 
-def _drop_torn_line(path: Path) -> None:
-    """Cut off a last line without its end: the process was killed while writing it."""
-    data = path.read_bytes() if path.exists() else b""
-    if data and not data.endswith(b"\n"):
-        path.write_bytes(data[: data.rfind(b"\n") + 1])
+def _measured(path: Path, reference: Model, level: Level) -> Run:
+    """Return the rows that a file holds already; all of them are of this reference at this level."""
+    run, info = Run.read(path) if path.exists() else Run(), reference.info
+    for row in run:
+        if (row.weights, row.precision, row.level) != (info.weights, info.precision, level):
+            found = _kind(row.model, row.weights, row.precision, row.level)
+            expected = _kind(info.name, info.weights, info.precision, level)
+            raise UsageError(f"{path} holds rows of {found}; expected {expected}: give another file")
+    return run
+
+
+def _kind(model: str, weights: str, precision: str, level: str) -> str:
+    return f"{model} ({precision}, level {level}, weights {weights[:12]})"
 
 
 def _row(reference: Model, scenario: Scenario, sample: Sample, evidence: Evidence, verdict: Verdict) -> Row:
@@ -163,6 +179,7 @@ def _row(reference: Model, scenario: Scenario, sample: Sample, evidence: Evidenc
         findings=tuple(finding.code for finding in deciding if finding.severity != "note"),
         positions=sum(len(segment.ids) for segment in evidence.segments),
         statistics=dict(verdict.fingerprint) if verdict.fingerprint else {},
+        shape=dict(verdict.fingerprint.shape) if verdict.fingerprint else {},
         text=evidence.text,
         expected=sample.expected,
         seconds=evidence.segments[-1].end / 16_000,

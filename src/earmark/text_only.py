@@ -22,6 +22,10 @@ from earmark.records.verdict import Finding, Verdict, broken, decide, note, uncl
 from earmark.rules import Path
 from earmark.verification import provenance
 
+FRAMES_PER_TOKEN = 20
+"""Frames for each token of slow speech, about: turns a bound of the likelihood per frame into one per token."""
+UNCOVERED_S = 0.5
+"""Seconds of loud audio that a text may leave without a token, beyond what the reference's own transcript does."""
 LONGEST_WORD = 50
 """Letters per token beyond which a text is longer than any token sequence of the audio's duration."""
 
@@ -136,6 +140,7 @@ def _judge(
     own = " ".join(score.own_text.strip() for score in scores)
     values = {**_likelihoods(scores, tie), **word_statistics(text, own)}
     values["mean_logprob_distance"] = _reported(scores, parts)
+    values["uncovered_gap"] = _largest([score.uncovered_gap for score in scores])
     names = tuple(statistic.name for statistic in TEXT_STATISTICS)
     fingerprint = Fingerprint("text", names, tuple(values[name] for name in names))
     rates = [f"{len(words_of(one)) / seconds:.2f} words per second" for one in (text, own)]
@@ -147,6 +152,10 @@ def _judge(
     elif plain(text) == plain(own):
         found = "the reference's text with other case or punctuation"
         findings.append(unclear("text.normalised", "provider", found, "the model's own text"))
+        beyond = []
+    elif unknown := "".join(sorted({letter for score in scores for letter in score.unknown})):
+        found = f"{unknown[:40]!r}, for which the reference has no tokens"
+        findings.append(unclear("text.unknown_letters", "provider", found, "the model's own text"))
         beyond = []
     findings += beyond if raw else [note(finding.code, finding.found, finding.expected) for finding in beyond]
     if decide(findings) != "FAIL":
@@ -162,8 +171,13 @@ def _likelihoods(scores: Sequence[TextScores], tie: float) -> dict[str, float]:
         "margin_max": float(margins.max()) if margins.size else float("nan"),
         "unlikely_tokens": float(np.sum(margins > tie)) if margins.size else float("nan"),
         "likelihood_gap": gap / max(1, sum(score.positions for score in scores)),
-        "stop_margin": max(score.stop_margin for score in scores),
+        "stop_margin": _largest([score.stop_margin for score in scores]),
     }
+
+
+def _largest(values: Sequence[float]) -> float:
+    """Return the largest of the values that are known; NaN without one."""
+    return max((value for value in values if not np.isnan(value)), default=float("nan"))
 
 
 def _reported(scores: Sequence[TextScores], parts: Sequence[TextSegment]) -> float:
@@ -187,7 +201,13 @@ def _beyond(values: dict[str, float], tie: float, model: Model) -> list[Finding]
     elif np.isnan(values["margin_max"]) and values["likelihood_gap"] > tie:
         found = f"{values['likelihood_gap']:.3g} nats per token below the reference's own transcript"
         findings.append(broken("text.likelihood", found, f"at most {tie:g} nats {at}"))
-    bound = family_of(model).provisional_bounds(model.info.precision).get("loglik_distance", float("inf"))
+    if findings and values["uncovered_gap"] > UNCOVERED_S:
+        found = (
+            f"{values['uncovered_gap']:.1f} s of loud audio without a token, which the reference's transcript covers"
+        )
+        findings.append(broken("text.uncovered", found, f"at most {UNCOVERED_S:g} s more than the reference leaves"))
+    bounds = family_of(model).provisional_bounds(model.info.precision)
+    bound = bounds.get("loglik_distance", FRAMES_PER_TOKEN * bounds.get("loglik_distance_frame", float("inf")))
     distance = values["mean_logprob_distance"]
     if distance > bound:
         found = f"an average log-probability {distance:.3g} nats from the reference's"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from itertools import islice
 from typing import Any, Literal
 
-from earmark.attribution import attribute
+from earmark.attribution import Attribution, attribute
+from earmark.budget import Budget, spend
 from earmark.errors import UsageError
 from earmark.exact import find_exact
 from earmark.judging import Judge, Judgement, ProfileLike
@@ -22,6 +24,7 @@ from earmark.records.receipt import Receipt
 from earmark.records.request import Request
 from earmark.records.verdict import Verdict, decide, note, unclear
 from earmark.rules import Case, Path, Work, prepare
+from earmark.scenarios.core import Scenario
 
 Mode = Literal["replay", "reexecute"]
 WhenToAttribute = Literal["never", "on_fail", "always"]
@@ -41,6 +44,8 @@ def verify(
     profile: ProfileLike = None,
     mode: Mode = "replay",
     attribution: WhenToAttribute = "on_fail",
+    recipes: Sequence[Scenario] | None = None,
+    budget: float | Budget = 1.0,
     batch_size: int = 8,
 ) -> Verdict:
     """Say whether the claimed model can have produced this evidence (the verifier's side).
@@ -58,6 +63,9 @@ def verify(
             alone where the bits are equal, and else replays and decodes again.
         attribution: Whether to say which known cheat the evidence looks like: `never`, `on_fail`, `always`; one replay
             for each of them.
+        recipes: Scenarios to attribute to; by default `earmark.attribution.library()`.
+        budget: Share of the segments that is replayed, at least one, chosen so that nobody can foresee it; the
+            verdict says which.
         batch_size: Segments at once.
 
     Returns:
@@ -68,8 +76,9 @@ def verify(
         UsageError: A file is missing, an option has no such value, or the profile is of another model.
     """
     case = Case(evidence=evidence, request=request, audio=audio, receipt=receipt)
-    options: dict[str, Any] = {"mode": mode, "attribution": attribution, "batch_size": batch_size}
-    return next(verify_many([case], reference, policy=policy, profile=profile, **options))
+    limit = budget if isinstance(budget, Budget) else Budget(share=budget, least=1)
+    options: dict[str, Any] = {"mode": mode, "attribution": attribution, "recipes": recipes, "batch_size": batch_size}
+    return next(verify_many([case], reference, policy=policy, profile=profile, budget=limit, **options))
 
 
 def verify_many(
@@ -80,6 +89,8 @@ def verify_many(
     profile: ProfileLike = None,
     mode: Mode = "replay",
     attribution: WhenToAttribute = "never",
+    recipes: Sequence[Scenario] | None = None,
+    budget: float | Budget = 1.0,
     batch_size: int = 8,
     advance: Advance | None = None,
 ) -> Iterator[Verdict]:
@@ -94,6 +105,9 @@ def verify_many(
             alone where the bits are equal, and else replays and decodes again.
         attribution: Whether to say which known cheat the evidence looks like: `never`, `on_fail`, `always`; one replay
             for each of them.
+        recipes: Scenarios to attribute to; by default `earmark.attribution.library()`.
+        budget: Expected share of the segments that is replayed, of all clips together; a clip of which none is stays
+            INCONCLUSIVE. See `earmark.budget.Budget`.
         batch_size: Segments at once.
         advance: Called with the number of finished clips.
 
@@ -110,11 +124,13 @@ def verify_many(
         raise UsageError(f"attribution {attribution!r}; known: never, on_fail, always")
     rules, stream = policy or Policy(), iter(cases)
     judge = Judge(profile, reference, rules)
+    limit = budget if isinstance(budget, Budget) else Budget(share=budget)
     while group := list(islice(stream, CASES_AT_ONCE * batch_size)):
         works = [prepare(case, reference, rules) for case in group]
+        spend(works, limit)
         _replay([work for work in works if work.open], reference, batch_size, mode)
         verdicts = [_judge(work, reference, judge) for work in works]
-        for verdict in _attributed(verdicts, works, reference, attribution, batch_size):
+        for verdict in _attributed(verdicts, works, reference, attribution, recipes, batch_size=batch_size):
             yield verdict
             if advance is not None:
                 advance(1)
@@ -174,7 +190,8 @@ def _judge(work: Work, model: Model, judge: Judge) -> Verdict:
     if work.comparison is not None and work.request is not None and work.evidence is not None:
         fingerprint = work.comparison.fingerprint
         strategy, level = work.request.decoding.strategy, work.evidence.level
-        judgement = judge.judge(work.comparison, strategy=strategy, level=level)
+        k = min(map(family_of(model).listed, work.traces))
+        judgement = judge.judge(work.comparison, strategy=strategy, level=level, k=k)
         work.findings += (*work.comparison.findings, *judgement.findings)
     elif work.exact:
         found = "the same tokens and numbers, bit for bit, as the reference's own recording"
@@ -193,7 +210,13 @@ def _judge(work: Work, model: Model, judge: Judge) -> Verdict:
 
 
 def _attributed(
-    verdicts: Sequence[Verdict], works: Sequence[Work], reference: Model, when: WhenToAttribute, batch_size: int
+    verdicts: Sequence[Verdict],
+    works: Sequence[Work],
+    reference: Model,
+    when: WhenToAttribute,
+    recipes: Sequence[Scenario] | None,
+    *,
+    batch_size: int,
 ) -> list[Verdict]:
     """Add to each verdict which known cheat its evidence looks like; a fault in doing so changes no verdict."""
     wanted = [i for i, v in enumerate(verdicts) if when == "always" or (when == "on_fail" and v.outcome == "FAIL")]
@@ -201,11 +224,18 @@ def _attributed(
     if not wanted:
         return list(verdicts)
     try:
-        found = attribute([works[i] for i in wanted], reference.in_float32(), batch_size=batch_size)
+        found = attribute([works[i] for i in wanted], reference.in_float32(), recipes, batch_size=batch_size)
     except Exception:  # noqa: BLE001 - the plugin border: the verdict stands without a name for the cheat
         return list(verdicts)
-    names = {i: str(own) for i, own in zip(wanted, found, strict=True) if own is not None}
-    return [replace(verdict, attribution=names.get(i)) for i, verdict in enumerate(verdicts)]
+    known = {i: own for i, own in zip(wanted, found, strict=True) if own is not None}
+    return [_named(verdict, known[i]) if i in known else verdict for i, verdict in enumerate(verdicts)]
+
+
+def _named(verdict: Verdict, found: Attribution) -> Verdict:
+    fingerprint = verdict.fingerprint
+    if fingerprint is not None:
+        fingerprint = replace(fingerprint, shape={**fingerprint.shape, **found.shape()})
+    return replace(verdict, attribution=str(found), fingerprint=fingerprint)
 
 
 def provenance(model: Model) -> dict[str, Any]:
@@ -217,8 +247,12 @@ def provenance(model: Model) -> dict[str, Any]:
         "precision": info.precision,
         "device": info.device,
         "attention": info.attention,
-        "earmark": version("earmark"),
         "engine": info.engine,
-        "torch": version("torch"),
-        "python": platform.python_version(),
+        **_versions(),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Return what is installed; looking it up takes longer than a replay."""
+    return {"earmark": version("earmark"), "torch": version("torch"), "python": platform.python_version()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ import msgspec
 from earmark.challenges.mixing import MAX_LAYERS, Layer
 from earmark.challenges.synthesis import Voice
 from earmark.errors import UsageError
+from earmark.records import lines
 from earmark.records.codec import Digest, write_atomically
 
 MANIFEST = "manifest.jsonl"
@@ -118,15 +118,7 @@ def parse_object(line: str) -> dict[str, Any]:
     """
     if len(line) > MAX_LINE_BYTES:
         raise UsageError(f"{len(line)} characters in one line; at most {MAX_LINE_BYTES} are read")
-    try:
-        found = json.loads(line)
-    except RecursionError as error:
-        raise UsageError("brackets nested too deep for JSON; expected one flat object") from error
-    except ValueError as error:
-        raise UsageError(f"not JSON ({str(error)[:100]}); expected one JSON object per line") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{type(found).__name__} found, expected a JSON object")
-    return found
+    return lines.from_line(line)
 
 
 def read_manifest(path: Path) -> tuple[list[Numbered], list[Problem]]:

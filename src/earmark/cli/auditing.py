@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+import typer
 
 from earmark.audit import Entry, run_audit
-from earmark.cli import FAILED, INCONCLUSIVE, PASSED, openings, show
+from earmark.cli import FAILED, INCONCLUSIVE, PASSED, files, openings, show
+from earmark.cli.options import Attention, BatchSize, Device, Drawn, Dtype, Json, Policy, Reference, loading
 from earmark.decision.betting import Audit
 from earmark.errors import UsageError
 from earmark.loading import load
@@ -18,24 +21,37 @@ from earmark.records.policy import load_policy
 CODES = {"PASS": PASSED, "FAIL": FAILED, "INCONCLUSIVE": INCONCLUSIVE}
 
 
-def audit_openings(
-    evidence: list[str],
-    model: str,
-    log: Path,
-    *,
-    places: dict[str, Path | None],
-    policy: Path | None,
-    profile: Path | None,
-    level: str,
-    settings: dict[str, Any],
-    options: dict[str, Any],
-    as_json: bool,
+def audit(
+    evidence: Annotated[list[str], typer.Argument(help="Opened evidence: files or folders.", show_default=False)],
+    model: Reference,
+    log: Annotated[Path, typer.Option(help="One line per clip; a killed audit goes on from it.")],
+    audio: Annotated[Path | None, typer.Option(help="The folder of the clips.")] = None,
+    request: Annotated[Path | None, typer.Option(help="The folder of the requests.")] = None,
+    receipt: Annotated[Path | None, typer.Option(help="The folder of the stored receipts.")] = None,
+    drawn: Drawn = None,
+    unanswered: Annotated[
+        Path | None, typer.Option(help="Folder with your own notes of what a server did not answer.")
+    ] = None,
+    policy: Policy = None,
+    profile: Annotated[Path | None, typer.Option(help="Folder of a profile; by default the model's own.")] = None,
+    level: Annotated[str, typer.Option(help="Level of the evidence, to find the profile.")] = "scores",
+    rate: Annotated[float | None, typer.Option(help="Promised false-alarm rate; by default the profile's.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Factor by which honest noise may drift.")] = None,
+    reexecute: Annotated[float, typer.Option(help="Share of the clips that are decoded again.")] = 0.0,
+    seed: Annotated[str, typer.Option(help="The verifier's secret: which clips are decoded again.")] = "",
+    stop: Annotated[bool, typer.Option(help="End as soon as the provider is found out.")] = True,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    batch_size: BatchSize = 8,
+    attention: Attention = "sdpa",
+    as_json: Json = False,
 ) -> int:
-    """Run the audit, show it clip by clip, and say what it found."""
-    found, cases = openings.cases_of(evidence, **places)
-    reference = load(model, **settings)
+    """Verify many openings of one provider and decide about it, at a guaranteed rate, as early as possible."""
+    if unanswered is None and (notes := files.find_notes([Path(place) for place in evidence])):
+        raise UsageError(f"{notes[0].path} says that a server gave no evidence; count it with --unanswered FOLDER")
+    found, cases = openings.cases_of(evidence, audio, request, receipt, drawn, unanswered)
+    reference = load(model, **loading(device, dtype, attention))
     calibrated = load_profile(profile) if profile else _shipped(reference.info, level)
-    rules = load_policy(policy) if policy else None
     with show.progress("auditing", len(cases)) as step:
 
         def advance(entry: Entry) -> None:
@@ -43,8 +59,20 @@ def audit_openings(
             if as_json:
                 print(entry.to_json(), flush=True)
 
-        pairs = zip((item.name for item in found), cases, strict=True)
-        state = run_audit(pairs, reference, calibrated, log, policy=rules, advance=advance, **options)
+        state = run_audit(
+            zip((item.name for item in found), cases, strict=True),
+            reference,
+            calibrated,
+            log,
+            policy=load_policy(policy) if policy else None,
+            rate=rate,
+            tolerance=tolerance,
+            reexecute=reexecute,
+            seed=seed,
+            stop=stop,
+            batch_size=batch_size,
+            advance=advance,
+        )
     _report(state, log, as_json=as_json)
     return CODES[state.outcome]
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from earmark.calibrate import calibrate, channels_of
-from earmark.cli import PASSED, show
-from earmark.cli.files import Named
+import typer
+
+from earmark.calibrate import calibrate as profile_of
+from earmark.calibrate import channels_of
+from earmark.cli import PASSED, files, show
+from earmark.cli.options import (
+    Attention,
+    Audio,
+    BatchSize,
+    Checkpoint,
+    Device,
+    Dtype,
+    Json,
+    Language,
+    loading,
+)
 from earmark.decision.conformal import clips_needed
 from earmark.errors import UsageError
 from earmark.loading import family_of, load
@@ -20,39 +32,41 @@ CLIPS_FOR_RATE = 7 / 3
 """Clips per calibration clip: a seventh fits the scale, three sevenths calibrate, three are held out."""
 
 
-def make_profile(
-    model: str,
-    found: Sequence[Named],
-    out: Path,
-    *,
-    run: Path | None,
-    rate: float | None,
-    level: str,
-    language: str | None,
-    tolerance: float,
-    batch_size: int,
-    settings: dict[str, Any],
-    as_json: bool,
+def calibrate(
+    model: Checkpoint,
+    audio: Audio,
+    out: Annotated[Path, typer.Option(help="Folder of the profile.")],
+    rate: Annotated[float | None, typer.Option(help="False-alarm rate of one clip; 1e-3 if it can be.")] = None,
+    level: Annotated[str, typer.Option(help="Level of the evidence: scores or sketch.")] = "scores",
+    language: Language = "en",
+    tolerance: Annotated[float, typer.Option(min=1.0, help="Factor by which honest noise may drift.")] = 1.5,
+    run: Annotated[Path | None, typer.Option(help="File of the measured rows; a killed run goes on from it.")] = None,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    batch_size: BatchSize = 8,
+    attention: Attention = "sdpa",
+    as_json: Json = False,
 ) -> int:
-    """Run every honest scenario on every clip, calibrate, save and report."""
+    """Measure honest behaviour on many clips and write a profile with a guaranteed false-alarm rate."""
+    found = files.find_audio(audio)
     if rate is not None and len(found) < clips_needed(rate) * CLIPS_FOR_RATE:
         needed = round(clips_needed(rate) * CLIPS_FOR_RATE + 1)
         raise UsageError(f"a rate of {rate:g} needs {needed} clips; {len(found)} were given")
-    reference = load(model, arithmetic=None, **settings)
+    reference = load(model, **loading(device, dtype, attention))
     scenarios = honest_scenarios()
     samples = [Sample(name=item.name, audio=item.path, language=language) for item in found]
-    rows_file = run or out.with_name(out.name + ".run.jsonl")
     with show.progress("calibrating", len(samples) * len(scenarios)) as step:
         rows = study(
             reference,
             scenarios,
             samples,
-            rows_file,
+            run or out.with_name(out.name + ".run.jsonl"),
             level=level,  # type: ignore[arg-type]  # checked when it is recorded
             batch_size=batch_size,
             advance=step,
         )
-    profile = calibrate(rows, channels_of(family_of(reference)), rate=rate, tolerance=tolerance, source=str(len(found)))
+    channels = channels_of(family_of(reference))
+    profile = profile_of(rows, channels, rate=rate, tolerance=tolerance, source=str(len(found)))
     profile.save(out)
     _report(profile, out, as_json=as_json)
     return PASSED

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from earmark.cli import FAILED, PASSED, UNUSABLE, files, show
+from earmark.cli.options import BatchSize, Device, Dtype, Json
 from earmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Clips on which models differ, with known transcripts.", no_args_is_help=True)
 
 Folder = Annotated[Path | None, typer.Argument(help="Folder of a set; by default the one that ships with earmark.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON lines in place of a table.")]
 Languages = Annotated[list[str] | None, typer.Option("--language", help="en, de, fr, es; may be repeated.")]
 Processes = Annotated[int, typer.Option(min=1, help="How many clips are synthesised at once.")]
 Seconds = Annotated[float, typer.Option(help="Longest clip.")]
@@ -163,9 +163,9 @@ def mine(
     cheat: Annotated[list[str] | None, typer.Option(help="NAME:key=value,... of `earmark scenarios`.")] = None,
     language: Annotated[str | None, typer.Option(help="Language that is requested; a set's own by default.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Rows of the table.")] = 30,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
-    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
-    batch_size: Annotated[int, typer.Option(min=1, help="Segments at once.")] = 8,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    batch_size: BatchSize = 8,
     as_json: Json = False,
 ) -> int:
     """Rank clips by the reference's uncertainty, by near-ties, or by how well they show given cheats."""

@@ -5,10 +5,23 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from earmark.cli import PASSED, UNUSABLE, show
+from earmark.cli.options import Json
 from earmark.errors import EarmarkError
 
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "soundfile", "safetensors", "msgspec")
 OPTIONAL = ("pandas", "matplotlib", "jiwer", "soxr")
+
+
+def doctor(as_json: Json = False) -> int:
+    """Check this installation: versions, devices, plugins, embedded models."""
+    checks = examine()
+    if as_json:
+        for check in checks:
+            show.json_line(check)
+    else:
+        show.table(("check", "state", "detail"), [[c["check"], c["state"], c["detail"]] for c in checks])
+    return UNUSABLE if any(check["state"] == "broken" for check in checks) else PASSED
 
 
 def _check(name: str, state: str, detail: str) -> dict[str, str]:

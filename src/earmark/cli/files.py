@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from earmark.errors import AudioFileNotFoundError, RecordError, UsageError
-from earmark.records import codec
+from earmark.records import codec, lines
 from earmark.records.receipt import Receipt
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf"}
 RECORD_SUFFIXES = (".json", ".msgpack")
+NOTE = ".unanswered.json"
 MANIFEST_KEYS = ("audio_filepath", "path", "audio")
 
 
@@ -29,7 +29,8 @@ def find_audio(given: Sequence[Path]) -> list[Named]:
 
     Raises:
         AudioFileNotFoundError: A path does not exist, or a folder holds no audio.
-        UsageError: A manifest is damaged, or two files would share one name.
+        UsageError: A manifest is empty, or two files would share one name.
+        RecordError: A manifest is damaged; the message names the line.
     """
     found: list[Named] = []
     for path in given:
@@ -55,22 +56,22 @@ def find_audio(given: Sequence[Path]) -> list[Named]:
 def _manifest(path: Path) -> list[Named]:
     """Read a manifest with one JSON object per line; paths are relative to the manifest."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            name = next(str(row[key]) for key in MANIFEST_KEYS if key in row)
-        except (ValueError, TypeError, StopIteration) as error:
-            keys = ", ".join(MANIFEST_KEYS)
-            raise UsageError(f"{path} line {number}: expected a JSON object with one of {keys}") from error
+    for number, name in lines.read(path, _audio_name):
         audio = path.parent / name
         if not audio.is_file():
-            raise AudioFileNotFoundError(f"{path} line {number}: {audio} does not exist")
+            raise AudioFileNotFoundError(f"{path}, line {number}: {audio} does not exist")
         rows.append(Named(audio, name.replace("..", "").lstrip("/")))
     if not rows:
         raise UsageError(f"{path} is an empty manifest; expected one JSON object per line")
     return rows
+
+
+def _audio_name(line: str) -> str:
+    row = lines.from_line(line)
+    found = [row[key] for key in MANIFEST_KEYS if key in row]
+    if not found or not isinstance(found[0], str):
+        raise RecordError(f"expected a JSON object with one of {', '.join(MANIFEST_KEYS)}")
+    return found[0]
 
 
 def find_evidence(given: Sequence[Path]) -> list[Named]:
@@ -91,6 +92,27 @@ def find_evidence(given: Sequence[Path]) -> list[Named]:
         else:
             found.append(Named(path, _stem(path.name)))
     return found
+
+
+def find_notes(given: Sequence[Path]) -> list[Named]:
+    """Return the notes of `earmark record --endpoint` in files or folders; a folder may hold none.
+
+    Raises:
+        UsageError: A path does not exist.
+    """
+    found: list[Named] = []
+    for path in given:
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder; give where `earmark record --endpoint` wrote")
+        inside = sorted(path.rglob(f"*{NOTE}")) if path.is_dir() else [path] * path.name.endswith(NOTE)
+        root = path if path.is_dir() else path.parent
+        found += [Named(p, p.relative_to(root).as_posix().removesuffix(NOTE)) for p in inside]
+    return found
+
+
+def note_of(place: Targets) -> Path | None:
+    """Return where it is noted that a server gave no evidence of a clip; None where the output is a device."""
+    return None if place.request is None else place.evidence.with_name(_stem(place.evidence.name) + NOTE)
 
 
 def _stem(name: str) -> str:
@@ -159,14 +181,7 @@ def find_receipts(given: Sequence[Path]) -> list[tuple[str, Receipt]]:
 
 
 def _short_receipts(path: Path) -> list[tuple[str, Receipt]]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        if line.strip():
-            try:
-                rows.append((f"{path.name}:{number}", Receipt.from_token(line)))
-            except RecordError as error:
-                raise RecordError(f"{path} line {number}: {error}") from error
-    return rows
+    return [(f"{path.name}:{number}", receipt) for number, receipt in lines.read(path, Receipt.from_token)]
 
 
 @dataclass(frozen=True, slots=True)

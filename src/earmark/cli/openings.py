@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,20 +9,33 @@ from pathlib import Path
 from earmark.cli import files
 from earmark.cli.files import Named
 from earmark.errors import AudioError, EarmarkError, RecordError, UsageError
+from earmark.records import codec, lines
 from earmark.records.evidence import load_evidence
 from earmark.records.receipt import Receipt
+from earmark.records.unanswered import Unanswered
 from earmark.rules import Case
 
 
 def cases_of(
-    evidence: Sequence[str], audio: Path | None, request: Path | None, receipt: Path | None, drawn: Path | None
+    evidence: Sequence[str],
+    audio: Path | None,
+    request: Path | None,
+    receipt: Path | None,
+    drawn: Path | None,
+    unanswered: Path | None = None,
 ) -> tuple[list[Named], list[Case]]:
     """Return names and cases of opened evidence; with `drawn` of every receipt in it, opened or not.
+
+    With `unanswered` also of what the verifier noted in that folder, all in the order of their names.
 
     Raises:
         UsageError: A file or folder is missing.
         RecordError: The list of drawn receipts is damaged.
     """
+    if unanswered is not None:
+        if drawn is not None:
+            raise UsageError("a server that was asked gives no receipts to draw from; leave out --drawn")
+        return _with_notes(evidence, unanswered, audio, request, receipt)
     if drawn is None:
         found = files.find_evidence([Path(place) for place in evidence])
         return found, [_case(item, audio, request, receipt, alone=len(found) == 1) for item in found]
@@ -38,6 +50,21 @@ def cases_of(
         for own, _, item in pairs
     ]
     return [item or Named(Path(name), name) for _, name, item in pairs], cases
+
+
+def _with_notes(
+    evidence: Sequence[str], notes: Path, audio: Path | None, request: Path | None, receipt: Path | None
+) -> tuple[list[Named], list[Case]]:
+    """Return evidence and notes together; no provider writes into the folder of the notes."""
+    found = [item for place in evidence for item in _opened(Path(place))]
+    pairs = [(item, _case(item, audio, request, receipt, alone=False)) for item in found]
+    for item in files.find_notes([notes]):
+        note = codec.load(item.path, Unanswered)
+        pairs.append((item, Case(evidence=note, audio="", request=note.request)))
+    if not pairs:
+        raise UsageError(f"neither evidence in {', '.join(evidence)} nor notes in {notes}; nothing to verify")
+    pairs.sort(key=lambda pair: pair[0].name)
+    return [item for item, _ in pairs], [case for _, case in pairs]
 
 
 def _case(item: Named, audio: Path | None, request: Path | None, receipt: Path | None, *, alone: bool) -> Case:
@@ -63,28 +90,21 @@ def drawn_receipts(path: Path) -> list[tuple[Receipt, str]]:
         UsageError: There is no such file, or it is empty.
         RecordError: A line holds no receipt.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read; give what `earmark draw` printed") from error
-    receipts = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                receipts.append(_drawn(line))
-            except (RecordError, ValueError, KeyError, TypeError) as error:
-                raise RecordError(f"{path} line {number}: expected a line that `earmark draw` printed") from error
+    receipts = [receipt for _, receipt in lines.read(path, _drawn)]
     if not receipts:
         raise UsageError(f"{path} names no receipts; give what `earmark draw` printed")
     return receipts
 
 
 def _drawn(line: str) -> tuple[Receipt, str]:
-    if line.lstrip().startswith("{"):
-        row = json.loads(line)
-        return Receipt.from_token(str(row["token"])), str(row["receipt"])
-    token, _, name = line.strip().partition(" ")
-    return Receipt.from_token(token), name.strip() or token
+    try:
+        if line.lstrip().startswith("{"):
+            row = lines.from_line(line)
+            return Receipt.from_token(str(row["token"])), str(row["receipt"])
+        token, _, name = line.strip().partition(" ")
+        return Receipt.from_token(token), name.strip() or token
+    except (RecordError, KeyError) as error:
+        raise RecordError("expected a line that `earmark draw` printed") from error
 
 
 def _opening(receipt: Receipt, name: str, found: Sequence[Named]) -> tuple[Receipt, str, Named | None]:

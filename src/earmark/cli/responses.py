@@ -10,16 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from earmark.cli import PASSED, exit_code, files, show
+from earmark.cli import PASSED, files, show
 from earmark.cli.files import Named
+from earmark.cli.options import Device, Dtype
 from earmark.errors import EndpointError, PayloadError, UsageError
 from earmark.interop import convert as interop
-from earmark.interop.endpoint import APIS, Endpoint, record_endpoint
+from earmark.interop.endpoint import APIS, Endpoint, finding_of, record_endpoint
 from earmark.interop.response import SOURCES, Response, read_response
 from earmark.records import codec
 from earmark.records.evidence import Evidence, load_evidence
 from earmark.records.policy import load_policy
-from earmark.records.verdict import Verdict
+from earmark.records.unanswered import Unanswered
 
 KEY_VARIABLE = "EARMARK_API_KEY"
 
@@ -61,19 +62,14 @@ def verify_responses(
     asked = [files.record_of(item, request, "request", alone) for item in found]
     rules = load_policy(policy) if policy else None
     reference = load(model, arithmetic="float32", **settings)
-    rows, outcomes = [], set()
+    shown = show.Verdicts(as_json=as_json)
     with show.progress("verifying", len(found)) as step:
         for item, clip, path in zip(found, clips, asked, strict=True):
             bound, data = _asked(path, clip, language), codec.read_bytes(item.path)
-            last: Verdict = interop.verify_response(data, kind, bound, clip, reference, policy=rules, profile=profile)
-            outcomes.add(last.outcome)
-            rows.append(show.verdict_cells(item.name, last))
-            if as_json:
-                show.json_line(show.verdict_row(str(item.path), last))
+            verdict = interop.verify_response(data, kind, bound, clip, reference, policy=rules, profile=profile)
+            shown.add(item.name, str(item.path), verdict)
             step(1)
-    if not as_json:
-        show.verdicts(rows, last if alone else None)
-    return exit_code(outcomes)
+    return shown.finish()
 
 
 def convert(
@@ -85,8 +81,8 @@ def convert(
     audio: Annotated[Path | None, typer.Option(help="The clip; needed to write evidence.")] = None,
     request: Annotated[Path | None, typer.Option(help="The customer's request.")] = None,
     language: Annotated[str | None, typer.Option(help="Language code, without a request.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda; by default cuda where there is one.")] = None,
-    dtype: Annotated[str, typer.Option(help="Claimed precision: float32, float16 or bfloat16.")] = "float32",
+    device: Device = None,
+    dtype: Dtype = "float32",
 ) -> int:
     """Turn a response of another system into evidence, or evidence into Gonka's formats."""
     from earmark.loading import load
@@ -132,11 +128,11 @@ def endpoint_of(
 
 
 def record_from(
-    endpoint: Endpoint, reference: Any, clips: Iterator[Any], failed: Callable[[str], None]
+    endpoint: Endpoint, reference: Any, clips: Iterator[Any], failed: Callable[[Unanswered], None]
 ) -> Iterator[Evidence]:
-    """Let a server transcribe clips; one that fails is reported, and the others go on."""
+    """Let a server transcribe clips; one that it does not answer is reported, and the others go on."""
     for clip in clips:
         try:
             yield record_endpoint(endpoint, clip.request, clip.audio, reference)
         except (EndpointError, PayloadError) as error:
-            failed(f"{error.code}: {error}")
+            failed(Unanswered.of(finding_of(error), clip.request))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +18,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from earmark.cli import exit_code
 from earmark.protocols import Advance
+from earmark.records import lines
 from earmark.records.verdict import Verdict
 
 COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
@@ -43,7 +44,17 @@ def progress(label: str, total: int) -> Iterator[Advance]:
 
 def json_line(row: dict[str, Any]) -> None:
     """Print one JSON object in one line."""
-    print(json.dumps(row, ensure_ascii=False, allow_nan=False), flush=True)
+    print(lines.to_line(row), flush=True)
+
+
+def plain(text: str) -> str:
+    r"""Return a text of others in one line that a terminal shows as it is.
+
+    Example:
+        >>> plain("größer\n\x1b[2J")
+        'größer��[2J'
+    """
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
@@ -52,17 +63,50 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str |
     for column in columns:
         drawn.add_column(column, overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+        drawn.add_row(*(Text(plain(cell), style=COLOURS.get(cell, "")) for cell in row))
     console = Console()
     console.print(drawn, width=None if console.is_terminal else 160)
 
 
-def verdict_row(name: str, verdict: Verdict) -> dict[str, Any]:
-    """Return the JSON row of one verdict."""
-    return {"evidence": name, **verdict.to_dict()}
+class Verdicts:
+    """Verdicts as they come: JSON lines at once, or at the end one in full, or a table of many with their counts."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        """Begin without any."""
+        self._as_json = as_json
+        self._names: list[str] = []
+        self._verdicts: list[Verdict] = []
+
+    def add(self, name: str, place: str, verdict: Verdict) -> None:
+        """Take one verdict.
+
+        Args:
+            name: What a table calls it.
+            place: What a JSON line calls it.
+            verdict: The verdict.
+        """
+        self._names.append(name)
+        self._verdicts.append(verdict)
+        if self._as_json:
+            json_line({"evidence": place, **verdict.to_dict()})
+
+    def finish(self) -> int:
+        """Print what was not printed yet, and return the exit code."""
+        if not self._as_json:
+            self._print()
+        return exit_code({verdict.outcome for verdict in self._verdicts})
+
+    def _print(self) -> None:
+        if len(self._verdicts) == 1:
+            print(self._verdicts[0])
+            return
+        rows = list(map(_cells, self._names, self._verdicts))
+        table(("evidence", "verdict", "statistic", "reason"), rows)
+        counts = {outcome: sum(row[1] == outcome for row in rows) for outcome in COLOURS}
+        print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
 
 
-def verdict_cells(name: str, verdict: Verdict) -> list[str]:
+def _cells(name: str, verdict: Verdict) -> list[str]:
     """Return the table row of one verdict: name, outcome, headline statistic, first reason."""
     reasons = [f for f in verdict.findings if f.severity != "note"]
     more = f" (+{len(reasons) - 1} more)" if len(reasons) > 1 else ""
@@ -70,15 +114,5 @@ def verdict_cells(name: str, verdict: Verdict) -> list[str]:
         name,
         verdict.outcome,
         verdict.fingerprint.headline(1) if verdict.fingerprint else "-",
-        f"{reasons[0]}{more}" if reasons else "evidence and replay agree",
+        f"{reasons[0]}{more}" if reasons else verdict.agreement,
     ]
-
-
-def verdicts(rows: Sequence[Sequence[str]], alone: Verdict | None) -> None:
-    """Print one verdict in full, or a table of many with their counts."""
-    if alone is not None:
-        print(alone)
-        return
-    table(("evidence", "verdict", "statistic", "reason"), rows)
-    counts = {outcome: sum(row[1] == outcome for row in rows) for outcome in COLOURS}
-    print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from earmark.cli import exit_code, files, show
+from earmark.cli import files, show
 from earmark.cli.files import Named
 from earmark.errors import RecordError, UsageError
 from earmark.records import codec
@@ -113,19 +113,14 @@ def verify_texts(
         asked = files.record_of(item.place, request, "request", alone)
         pairs.append((clip, asked))
     reference = earmark.load(model, arithmetic="float32", **settings)
-    rows, outcomes = [], set()
+    shown = show.Verdicts(as_json=as_json)
     with show.progress("verifying", len(found)) as step:
         for item, (clip, asked) in zip(found, pairs, strict=True):
             bound = earmark.request(clip, language=language) if asked is None and language else asked
-            last = verify_text(item.text, bound, clip, reference, batch_size=batch_size)
-            outcomes.add(last.outcome)
-            rows.append(show.verdict_cells(item.place.name[:60], last))
-            if as_json:
-                show.json_line(show.verdict_row(item.place.name, last))
+            verdict = verify_text(item.text, bound, clip, reference, batch_size=batch_size)
+            shown.add(item.place.name[:60], item.place.name, verdict)
             step(1)
-    if not as_json:
-        show.verdicts(rows, last if alone else None)
-    return exit_code(outcomes)
+    return shown.finish()
 
 
 def _clip(item: Given, audio: Path | None, alone: bool) -> Path:

@@ -89,7 +89,7 @@ def fit_scale(channels: Sequence[str], values: Floats) -> Scale:
 
     A channel that is 0 on nearly every honest clip (margins) has no width at its 99 % quantile, and its rare values
     would drown all others; so the floor is a tenth of the largest honest value, and no honest value scores above 1.5.
-    A channel that never applies scores 0.
+    A channel that never applies scores 0. An infinite value lies beyond any scale and takes no part in fitting one.
 
     Args:
         channels: Names of the statistics.
@@ -109,7 +109,7 @@ def fit_scale(channels: Sequence[str], values: Floats) -> Scale:
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 2 or not len(x) or x.shape[1] != len(channels):
         raise UsageError(f"honest values of shape {x.shape}; expected (clips, {len(channels)}) with at least one clip")
-    floors, medians, widths = zip(*(_fit_channel(column[~np.isnan(column)]) for column in x.T), strict=True)
+    floors, medians, widths = zip(*(_fit_channel(column[np.isfinite(column)]) for column in x.T), strict=True)
     return Scale(channels=tuple(channels), floor=floors, median=medians, width=widths)
 
 

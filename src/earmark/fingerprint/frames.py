@@ -46,7 +46,7 @@ CTC_STATISTICS = (
     Statistic("logprob_l1_informative", "nats", "logprob_l1 where the reference is unsure (entropy above 0.1)"),
     Statistic("blank_distance", "nats", "mean absolute difference of the blank's log-probability, each at most 5"),
     Statistic("loglik_distance", "nats", "difference of log P(transcript | audio) per token"),
-    Statistic("loglik_distance_frame", "nats", "difference of log P(transcript | audio) per frame"),
+    Statistic("loglik_distance_frame", "nats", "difference of log P(transcript | audio) per frame or token, of what is more"),
     Statistic("path_distance", "nats", "difference of the log-probability of the path, per position"),
     Statistic("tsallis_l1", "nats", "mean absolute difference of the Tsallis entropy curves"),
     Statistic("tsallis_rmse", "nats", "root mean squared difference of the Tsallis entropy curves"),
@@ -64,6 +64,7 @@ CTC_STATISTICS = (
     Statistic("occupancy_gap", "1", "posterior of the tokens on the best alignment, less that on the path"),
     Statistic("uncovered_share", "1", "share of loud audio more than 0.5 s from any token"),
     Statistic("uncovered_span", "s", "longest stretch of loud audio more than 0.5 s from any token"),
+    Statistic("informative_gap", "nats", "compact: the reference's entropy where least sure, less that where shown"),
 )
 TRANSDUCER_STATISTICS = (
     *CTC_STATISTICS,
@@ -163,6 +164,7 @@ def frame_statistics(pairs: Pairs, words: Sequence[Sequence[int]], tie_nats: flo
         **_confidences(pairs, join_words(spread)),
         **_alignments(pairs),
         **_durations(pairs, tie_nats),
+        "informative_gap": float("nan"),
     }
 
 
@@ -204,13 +206,26 @@ def _frame_lists(pairs: Pairs) -> dict[str, float]:
     }
 
 
+def likelihood_distances(distance: float, tokens: int, frames: int) -> dict[str, float]:
+    """Return a difference of log P(transcript | audio) per token, and per frame or token, of what is more.
+
+    Per token, honest differences have no limit where a long noise has a single token; per frame they have none where an
+    RNN-T writes many tokens into a frame.
+
+    Example:
+        >>> likelihood_distances(0.5, 100, 50), likelihood_distances(0.5, 1, 50)["loglik_distance_frame"]
+        ({'loglik_distance': 0.005, 'loglik_distance_frame': 0.005}, 0.01)
+    """
+    return {"loglik_distance": distance / max(1, tokens), "loglik_distance_frame": distance / max(1, tokens, frames)}
+
+
 def _likelihoods(pairs: Pairs) -> dict[str, float]:
     distance = abs(sum(scores.log_likelihood - replay.scores.log_likelihood for scores, replay in pairs))
     chosen, own = _joined(pairs, "chosen")
     tokens = sum(len(scores.emitted) for scores, _ in pairs)
+    frames = sum(scores.frames for scores, _ in pairs)
     return {
-        "loglik_distance": distance / max(1, tokens),
-        "loglik_distance_frame": distance / max(1, sum(scores.frames for scores, _ in pairs)),
+        **likelihood_distances(distance, tokens, frames),
         "path_distance": float(abs(np.sum(chosen - own)) / max(1, len(chosen))),
     }
 

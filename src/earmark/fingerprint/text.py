@@ -18,6 +18,9 @@ TEXT_STATISTICS = (
     Statistic("stop_margin", "nats", "how much rather the reference would go on where the text ends"),
     Statistic("missing_words", "1", "share of the reference's words that the text does not have"),
     Statistic("added_words", "1", "share of the text's words that the reference does not have"),
+    Statistic(
+        "uncovered_gap", "s", "longest loud stretch without a token, less that with the reference's own transcript"
+    ),
     Statistic("rate_distance", "1", "difference of the logarithm of words per second"),
     Statistic("mean_logprob_distance", "nats", "difference of a reported average log-probability, largest segment"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FINGERPRINT_VERSION = 2
 """Rises when a statistic is added, removed, renamed or computed in another way."""
@@ -36,6 +36,7 @@ class Fingerprint(Mapping[str, float]):
         names: Names in their fixed order.
         values_: One value per name.
         version: Version of names, order and definitions.
+        shape: In which way the provider deviates (`earmark.fingerprint.shape`); decides nothing, may be empty.
 
     Example:
         >>> f = Fingerprint("autoregressive", ("logprob_l1", "prob_l1"), (0.25, 0.01))
@@ -47,6 +48,7 @@ class Fingerprint(Mapping[str, float]):
     names: tuple[str, ...]
     values_: tuple[float, ...]
     version: int = FINGERPRINT_VERSION
+    shape: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     def __getitem__(self, name: str) -> float:
         """Return the value of one statistic."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from earmark.lattice.band import ctc_band
     from earmark.lattice.engine import ctc, transducer
     from earmark.lattice.joint import AdditiveJoint
+    from earmark.lattice.margins import MarginPath, ctc_margins, transducer_margins
     from earmark.lattice.sources import ChunkedJoint
     from earmark.lattice.types import LatticeError, LatticeScores
 
@@ -28,13 +29,28 @@ _HOMES = {
     "ChunkedJoint": "sources",
     "LatticeError": "types",
     "LatticeScores": "types",
+    "MarginPath": "margins",
     "ctc": "engine",
     "ctc_band": "band",
+    "ctc_margins": "margins",
     "loss": "autograd",
     "transducer": "engine",
+    "transducer_margins": "margins",
 }
 
-__all__ = ["AdditiveJoint", "ChunkedJoint", "LatticeError", "LatticeScores", "ctc", "ctc_band", "loss", "transducer"]
+__all__ = [
+    "AdditiveJoint",
+    "ChunkedJoint",
+    "LatticeError",
+    "LatticeScores",
+    "MarginPath",
+    "ctc",
+    "ctc_band",
+    "ctc_margins",
+    "loss",
+    "transducer",
+    "transducer_margins",
+]
 
 
 def __getattr__(name: str) -> Any:

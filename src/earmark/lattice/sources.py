@@ -15,6 +15,8 @@ Block = Callable[[int, int, int], NDArray[Any]]
 
 CHUNK_BYTES = 4 << 20
 """Size of the time chunks asked of a joint unless the caller says otherwise."""
+LEAST_ROWS = 512
+"""Rows of logits that a chunk holds at least: with fewer a wide last layer is read more often than it is used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,7 @@ class ChunkedJoint:
         shape: Shape that the whole would have, (B, T, U + 1, V + D).
         tensors: Tensors to differentiate by in `loss`: encoder and predictor outputs, weights of the joint. Their
             device decides between the compiled and the Triton kernels.
-        chunk_frames: Frames per chunk; None for chunks of about 4 MiB.
+        chunk_frames: Frames per chunk; None for chunks of about 4 MiB, or 512 rows where these take more.
 
     Example:
         >>> import torch
@@ -55,7 +57,8 @@ class ChunkedJoint:
     def spans(self) -> list[tuple[int, int]]:
         """Return first frame and frame after the last of every chunk."""
         batch, frames, nodes, width = self.shape
-        step = self.chunk_frames or max(1, CHUNK_BYTES // max(1, 4 * batch * nodes * width))
+        rows = max(1, batch * nodes)
+        step = self.chunk_frames or max(1, CHUNK_BYTES // (4 * rows * max(1, width)), LEAST_ROWS // rows)
         return [(start, min(start + step, frames)) for start in range(0, frames, step)]
 
     def compute(self, start: int, stop: int) -> Any:

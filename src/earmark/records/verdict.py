@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from earmark.extras import need
 from earmark.fingerprint.types import Fingerprint
+from earmark.records import lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,8 +132,14 @@ class Verdict:
         faults = {finding.fault for finding in self.findings if finding.severity != "note"}
         return "provider" if "provider" in faults else "input" if faults == {"input"} else "verifier"
 
+    @property
+    def agreement(self) -> str:
+        """What a PASS rests on, in one line: the whole replay, or the part that a budget allowed."""
+        parts = [finding.found for finding in self.findings if finding.code == "budget.partial"]
+        return f"evidence and replay agree{''.join(f', {part}' for part in parts)}"
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as plain dictionaries, lists, strings and numbers."""
+        """Return the verdict as plain dictionaries, lists, strings and numbers; an infinite statistic is a word."""
         fingerprint = self.fingerprint
         return {
             "outcome": self.outcome,
@@ -143,13 +150,14 @@ class Verdict:
             "e_value": self.e_value,
             "findings": [finding.to_dict() for finding in self.findings],
             "fingerprint_version": fingerprint.version if fingerprint else None,
-            "fingerprint": {n: _finite(v) for n, v in fingerprint.items()} if fingerprint else None,
+            "fingerprint": {n: lines.from_float(v) for n, v in fingerprint.items()} if fingerprint else None,
+            "shape": {n: lines.from_float(v) for n, v in fingerprint.shape.items()} if fingerprint else None,
             "attribution": self.attribution,
             "provenance": dict(self.provenance),
         }
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Return the verdict as strict JSON; a number that is not finite becomes null."""
+        """Return the verdict as strict JSON; a statistic that does not apply is null, an infinite one a word."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
 
     def to_pandas(self) -> pd.DataFrame:
@@ -158,12 +166,6 @@ class Verdict:
         Raises:
             UsageError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            from earmark.errors import UsageError
-
-            raise UsageError("to_pandas needs pandas; install earmark[table]") from error
         row = {
             "outcome": self.outcome,
             "proves": self.proves,
@@ -172,7 +174,8 @@ class Verdict:
             "findings": ", ".join(finding.code for finding in self.findings),
             **(dict(self.fingerprint) if self.fingerprint else {}),
         }
-        return pd.DataFrame([row])
+        table: pd.DataFrame = need("pandas", what="to_pandas", extra="table").DataFrame([row])
+        return table
 
     def __str__(self) -> str:
         """Return the verdict in five lines."""
@@ -182,7 +185,7 @@ class Verdict:
         return "\n".join(
             (
                 f"{self.outcome} (proves: {self.proves})",
-                f"reason: {reasons[0] + more if reasons else 'evidence and replay agree'}",
+                f"reason: {reasons[0] + more if reasons else self.agreement}",
                 f"statistics: {numbers}",
                 f"judged by: {_judge(self)}",
                 f"reference: {self.provenance.get('model', '?')} on {self.provenance.get('device', '?')}",
@@ -209,7 +212,3 @@ def _judge(verdict: Verdict) -> str:
         return "rules alone (no profile)"
     p = "" if verdict.p_value is None else f", p = {verdict.p_value:.2g}"
     return f"profile {verdict.profile}{p}"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -108,6 +108,43 @@ def drop_windows(*, every: int = 8, seconds: float = 0.5) -> Scenario:
     return heard(f"drop-1-of-{every}", f"one {seconds:g} s window of {every} left out", f"{1 / every:.0%}", change)
 
 
+def drop_silence(*, floor: float = 0.05) -> Scenario:
+    """Return a provider that cuts out what it takes for silence.
+
+    Args:
+        floor: 20 ms frames whose peak is below this share of the clip's are cut, between 0 and 1.
+
+    Example:
+        >>> drop_silence().name
+        'drop-silence-0.05'
+    """
+    if not 0 < floor < 1:
+        raise UsageError(f"drop_silence takes a floor between 0 and 1; got {floor:g}")
+
+    def change(samples: Samples) -> Samples:
+        return without_silence(samples, floor)
+
+    return heard(f"drop-silence-{floor:g}", f"frames below {floor:.0%} of the peak cut out", "the silence", change)
+
+
+def without_silence(samples: Samples, floor: float) -> Samples:
+    """Return samples without the 20 ms frames that stay below a share of the peak; all where too little is left.
+
+    Args:
+        samples: Canonical samples, (n,) at 16 kHz.
+        floor: Share of the peak that counts as speech.
+
+    Example:
+        >>> loud, quiet = np.full(3200, 9000, np.int16), np.zeros(3200, np.int16)
+        >>> len(without_silence(np.concatenate([loud, quiet, loud]), 0.05))
+        6400
+    """
+    peak = np.abs(samples.astype(np.int32))
+    loud = np.logical_or.reduceat(peak > floor * peak.max(), np.arange(0, len(peak), 320))
+    kept = np.repeat(loud, 320)[: len(samples)]
+    return samples[kept] if kept.sum() >= SHORTEST else samples
+
+
 def speed_up(*, factor: float = 1.25) -> Scenario:
     """Return a provider that plays the audio faster, so that there are fewer frames.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from earmark.errors import UsageError
@@ -110,7 +111,42 @@ def run_score(
     )
 
 
-def scenario(name: str, **parameters: Any) -> Scenario:
+def running(name: str, summary: str, saves: str, make: Callable[[Model], Model], *, honest: bool = False) -> Scenario:
+    """Return a provider that runs a model made from the reference; the latest one is kept.
+
+    Args:
+        name: Name of the scenario.
+        summary: What it does, in one line.
+        saves: What the cheat saves.
+        make: Makes the model that runs in the reference's place.
+        honest: Whether it must PASS.
+
+    Returns:
+        The scenario.
+    """
+    kept: dict[int, tuple[Model, Model]] = {}
+
+    def produce(reference: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
+        if id(reference) not in kept:
+            kept.clear()
+            kept[id(reference)] = (reference, make(reference))
+        return run_record(kept[id(reference)][1], inputs, settings)
+
+    return Scenario(name=name, honest=honest, summary=summary, saves=saves, produce=produce, model=make)
+
+
+def clip_numbers(inputs: Sequence[SegmentInput]) -> list[int]:
+    """Return for each piece the number of the clip that it belongs to: a clip begins with its segment 0.
+
+    Example:
+        >>> from types import SimpleNamespace as Piece
+        >>> clip_numbers([Piece(index=0), Piece(index=1), Piece(index=0)])
+        [0, 0, 1]
+    """
+    return [int(number) - 1 for number in accumulate(item.index == 0 for item in inputs)]
+
+
+def scenario(name: str, /, **parameters: Any) -> Scenario:
     """Make a registered scenario.
 
     Args:

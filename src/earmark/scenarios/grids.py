@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import torch
 
 Rounding = Literal["nearest", "stochastic"]
+Rotation = Literal["random", "hadamard"]
 
 NF4 = (
     -1.0, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004, 0.0,
@@ -29,7 +30,7 @@ def integer_grid(
 
     Args:
         rows: Values that share a scale stand in one row, (rows, width) float32.
-        bits: Bits per value, 2 to 8.
+        bits: Bits per value, 2 to 16.
         group: Values that share a scale; None for the whole row.
         symmetric: Whether the grid is symmetric about 0; else it has an offset.
         rounding: To the nearest grid point, or up with a probability equal to the remainder (seeded).
@@ -96,21 +97,45 @@ def float8_grid(rows: torch.Tensor) -> torch.Tensor:
     return rounded
 
 
-def rotated(rows: torch.Tensor, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return rows times a random orthogonal matrix, and the matrix: quantisers rotate to spread outliers.
+def rotated(rows: torch.Tensor, rotation: Rotation = "random", seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rows times an orthogonal matrix, and the matrix: quantisers rotate to spread outliers.
+
+    Args:
+        rows: Weights, (rows, width).
+        rotation: A `random` orthogonal matrix, or `hadamard`: blocks of a Hadamard matrix, the largest whose size
+            divides the width, behind random signs.
+        seed: Seed of the matrix or of the signs.
+
+    Source: Ashkboos et al., QuaRot, arXiv 2404.00456, section 3 (randomised Hadamard matrices).
 
     Example:
         >>> import torch
-        >>> turned, matrix = rotated(torch.eye(3))
-        >>> bool(torch.allclose(turned @ matrix.T, torch.eye(3), atol=1e-6))
+        >>> turned, matrix = rotated(torch.eye(12), "hadamard")
+        >>> bool(torch.allclose(turned @ matrix.T, torch.eye(12), atol=1e-6))
         True
+        >>> turned.abs().unique().tolist()
+        [0.0, 0.5]
     """
     import torch
 
     width = rows.shape[1]
     generator = torch.Generator().manual_seed(seed + width)
-    matrix = torch.linalg.qr(torch.randn(width, width, generator=generator))[0].to(rows.device)
+    if rotation == "hadamard":
+        matrix = _hadamard(width, torch.randint(0, 2, (width,), generator=generator) * 2.0 - 1.0)
+    else:
+        matrix = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
+    matrix = matrix.to(rows.device)
     return rows @ matrix, matrix
+
+
+def _hadamard(width: int, signs: torch.Tensor) -> torch.Tensor:
+    """Return an orthogonal matrix (width, width): signs times blocks of the largest Hadamard matrix that fits."""
+    import torch
+    from scipy.linalg import hadamard
+
+    size = width & -width  # the largest power of two that divides the width
+    block = torch.as_tensor(hadamard(size), dtype=torch.float32) / math.sqrt(size)
+    return signs[:, None] * torch.kron(torch.eye(width // size), block)
 
 
 def _blocks(rows: torch.Tensor, group: int | None) -> tuple[torch.Tensor, int]:

@@ -1,7 +1,8 @@
-"""Providers that run another model, or that do not do what was asked (THREATS A1, A4, A6, A9, A13, A17)."""
+"""Providers that run another model, or that do not do what was asked (THREATS A1, A4, A6, A9, A13, A16, A17)."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import msgspec
 from earmark.errors import UsageError
 from earmark.protocols import Model, SegmentInput, SegmentOutput
 from earmark.records.request import Decoding
-from earmark.scenarios.core import Scenario, Settings, run_record, run_score
+from earmark.scenarios.core import Scenario, Settings, run_record, run_score, running
 
 
 def other_checkpoint(*, model: Model, name: str = "other-checkpoint") -> Scenario:
@@ -26,7 +27,7 @@ def other_checkpoint(*, model: Model, name: str = "other-checkpoint") -> Scenari
     """
 
     def checked(reference: Model) -> Model:
-        _same_tokens(model, reference)
+        same_tokens(model, reference)
         return model
 
     def produce(reference: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
@@ -49,7 +50,7 @@ def rescored(*, writer: Model) -> Scenario:
     """
 
     def produce(reference: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
-        _same_tokens(writer, reference)
+        same_tokens(writer, reference)
         return run_score(reference, inputs, run_record(writer, inputs, settings), settings)
 
     summary = f"{writer.info.name} writes, the reference scores"
@@ -102,7 +103,40 @@ def other_request(
     return Scenario(name="-".join(names), honest=False, summary=summary, saves="little", produce=produce)
 
 
-def _same_tokens(model: Model, reference: Model) -> None:
+def other_precision(*, dtype: str = "bfloat16") -> Scenario:
+    """Return a provider that computes in another 16-bit format than it claims (THREATS A16).
+
+    It is honest only towards a policy that accepts either.
+
+    Args:
+        dtype: `float16` or `bfloat16`.
+
+    Example:
+        >>> other_precision().name
+        'computed-in-bfloat16'
+    """
+    if dtype not in ("float16", "bfloat16"):
+        raise UsageError(f"other_precision takes float16 or bfloat16; got {dtype!r}")
+
+    def make(reference: Model) -> Model:
+        import torch
+
+        if not any(True for _ in reference.module.parameters()):
+            raise UsageError(f"{reference.info.name} runs elsewhere, in its own arithmetic")
+        made: Any = reference.with_module(copy.deepcopy(reference.module).to(getattr(torch, dtype)))
+        made.info = dataclasses.replace(made.info, arithmetic="fp16" if dtype == "float16" else "bf16")
+        other: Model = made
+        return other
+
+    return running(f"computed-in-{dtype}", f"weights and arithmetic in {dtype}", "memory and time", make)
+
+
+def same_tokens(model: Model, reference: Model) -> None:
+    """Refuse a model that cannot stand in for the reference.
+
+    Raises:
+        UsageError: Family or number of tokens differ.
+    """
     if (model.info.family, model.info.vocab_size) != (reference.info.family, reference.info.vocab_size):
         raise UsageError(
             f"{model.info.name} ({model.info.family}, {model.info.vocab_size} tokens) cannot stand in for "

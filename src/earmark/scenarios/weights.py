@@ -1,15 +1,15 @@
-"""Providers that run altered weights: quantised, pruned, fine-tuned, with layers left out (THREATS A2, A3, A5, A15)."""
+"""Providers that run altered weights: quantised, pruned, fine-tuned (THREATS A2, A5)."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from earmark.errors import UsageError
-from earmark.protocols import Model, SegmentInput, SegmentOutput
-from earmark.scenarios.core import Scenario, Settings, run_record
-from earmark.scenarios.grids import Rounding, float8_grid, integer_grid, normal_float_grid, rotated
+from earmark.protocols import Model
+from earmark.scenarios.core import Scenario, running
+from earmark.scenarios.grids import Rotation, Rounding, float8_grid, integer_grid, normal_float_grid, rotated
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Part = Literal["all", "encoder", "decoder"]
 Sharing = Literal["channel", "tensor"]
 PARTS = ("all", "encoder", "decoder")
+BITS = (*range(2, 9), 16)
 Change = Callable[["torch.Tensor"], "torch.Tensor"]
 """Makes new values of one weight, given and returned as float32 (output channels, rest)."""
 
@@ -29,18 +30,18 @@ def quantise(
     part: Part = "all",
     sharing: Sharing = "channel",
     rounding: Rounding = "nearest",
-    rotate: bool = False,
+    rotation: Rotation | None = None,
 ) -> Scenario:
     """Return a provider that runs integer weights: a round trip of every linear and convolution weight.
 
     Args:
-        bits: Bits per weight, 2 to 8.
+        bits: Bits per weight, 2 to 8; 16 changes nothing that shows, a control.
         group: Weights that share a scale, along the input; None shares one per output channel.
         symmetric: Whether the grid is symmetric about 0; else it has an offset.
         part: `all`, `encoder` or `decoder`.
         sharing: Whether a scale belongs to a `channel` (or group) or to the whole `tensor`.
         rounding: `nearest` or `stochastic` (A2b).
-        rotate: Rotate the inputs at random before rounding, and back (A2b).
+        rotation: Rotate the inputs before rounding, and back: `random` or `hadamard` (A2b).
 
     Returns:
         The scenario.
@@ -52,19 +53,22 @@ def quantise(
         >>> quantise(bits=8).name, quantise(bits=4, group=64, symmetric=False).name
         ('int8', 'int4-g64-asymmetric')
     """
-    if not 2 <= bits <= 8 or (group is not None and group < 2) or part not in PARTS:
-        raise UsageError(f"quantise takes 2 to 8 bits, groups of 2 or more, a known part; got {bits}, {group}, {part}")
+    if bits not in BITS or (group is not None and group < 2) or part not in PARTS:
+        expected = "2 to 8 or 16 bits, groups of 2 or more, a known part"
+        raise UsageError(f"quantise takes {expected}; got {bits}, {group}, {part}")
+    if rotation not in (None, *get_args(Rotation)):
+        raise UsageError(f"rotation {rotation!r}; known: {', '.join(get_args(Rotation))}")
     marks = (
         (f"g{group}", group),
         ("tensor", sharing == "tensor"),
         ("asymmetric", not symmetric),
         ("stochastic", rounding == "stochastic"),
-        ("rotated", rotate),
+        (rotation, rotation),
     )
-    name = "-".join([f"int{bits}", *(mark for mark, present in marks if present)])
+    name = "-".join([f"int{bits}", *(str(mark) for mark, present in marks if present)])
 
     def change(weight: torch.Tensor) -> torch.Tensor:
-        turned, back = rotated(weight) if rotate else (weight, None)
+        turned, back = rotated(weight, rotation) if rotation else (weight, None)
         rows = turned.reshape(1, -1) if sharing == "tensor" else turned
         grid = integer_grid(rows, bits=bits, group=group, symmetric=symmetric, rounding=rounding).reshape(weight.shape)
         return grid if back is None else grid @ back.T
@@ -167,63 +171,6 @@ def noise(*, size: float = 2.0**-8, seed: int = 0, part: Part = "all") -> Scenar
     return altered(f"noise-{size:g}", "weights with noise", "nothing: a control", change, part=part)
 
 
-def skip_layers(*, count: int = 1) -> Scenario:
-    """Return a provider that leaves out the last layers of the encoder (THREATS A15).
-
-    Args:
-        count: How many layers are skipped.
-
-    Example:
-        >>> skip_layers().name
-        'skip-1-layer'
-    """
-    if count < 1:
-        raise UsageError(f"skip_layers takes a count of 1 or more; got {count}")
-
-    def make(reference: Model) -> Model:
-        made: Any = reference.with_module(copy.deepcopy(reference.module))
-        layers = list(made.encoder_layers())
-        if count >= len(layers):
-            raise UsageError(f"{reference.info.name} has {len(layers)} encoder layers; {count} cannot be skipped")
-        for layer in layers[-count:]:
-            layer.forward = _first_argument
-        skipping: Model = made
-        return skipping
-
-    name = f"skip-{count}-layer" + ("s" if count > 1 else "")
-    return _replaced(name, f"the last {count} encoder layers left out", f"{count} layers", make)
-
-
-def quantise_cache(*, kind: Literal["fp8", "int8", "int4"] = "fp8") -> Scenario:
-    """Return a provider whose attention keys and values are kept in few bits (THREATS A3), one scale per vector.
-
-    Args:
-        kind: `fp8`, `int8` or `int4`.
-
-    Example:
-        >>> quantise_cache(kind="int8").name
-        'kv-int8'
-    """
-    grids: dict[str, Change] = {
-        "fp8": float8_grid,
-        "int8": lambda rows: integer_grid(rows, bits=8),
-        "int4": lambda rows: integer_grid(rows, bits=4),
-    }
-    if kind not in grids:
-        raise UsageError(f"quantise_cache takes {', '.join(grids)}; got {kind!r}")
-
-    def make(reference: Model) -> Model:
-        module = copy.deepcopy(reference.module)
-        found = [m for name, m in module.named_modules() if name.rsplit(".", 1)[-1] in ("k_proj", "v_proj")]
-        if not found:
-            raise UsageError(f"{reference.info.name} has no layers named k_proj and v_proj")
-        for layer in found:
-            layer.register_forward_hook(lambda _m, _in, out: _round_vectors(out, grids[kind]))
-        return reference.with_module(module)
-
-    return _replaced(f"kv-{kind}", f"keys and values in {kind}", "memory of the cache", make)
-
-
 def altered(name: str, summary: str, saves: str, change: Change, *, part: Part = "all") -> Scenario:
     """Return a provider that runs a copy of the reference with every linear and convolution weight changed.
 
@@ -243,7 +190,7 @@ def altered(name: str, summary: str, saves: str, change: Change, *, part: Part =
     def make(reference: Model) -> Model:
         return reference.with_module(changed_copy(reference.module, change, part))
 
-    return _replaced(name if part == "all" else f"{name}-{part}", summary, saves, make)
+    return running(name if part == "all" else f"{name}-{part}", summary, saves, make)
 
 
 def changed_copy(module: torch.nn.Module, change: Change, part: Part = "all") -> torch.nn.Module:
@@ -275,25 +222,3 @@ def changed_copy(module: torch.nn.Module, change: Change, part: Part = "all") ->
             rows = layer.weight.detach().float().flatten(1)
             layer.weight.copy_(change(rows).reshape(layer.weight.shape))
     return made
-
-
-def _replaced(name: str, summary: str, saves: str, make: Callable[[Model], Model]) -> Scenario:
-    """Return a provider that runs another model made from the reference; the latest one is kept."""
-    kept: dict[int, tuple[Model, Model]] = {}
-
-    def produce(reference: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
-        if id(reference) not in kept:
-            kept.clear()
-            kept[id(reference)] = (reference, make(reference))
-        return run_record(kept[id(reference)][1], inputs, settings)
-
-    return Scenario(name=name, honest=False, summary=summary, saves=saves, produce=produce, model=make)
-
-
-def _first_argument(*arguments: Any, **named: Any) -> Any:
-    return arguments[0] if arguments else named["hidden_states"]
-
-
-def _round_vectors(out: torch.Tensor, grid: Change) -> torch.Tensor:
-    rows = out.float().reshape(-1, out.shape[-1])
-    return grid(rows).reshape(out.shape).to(out.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from earmark.judging import PROVISIONAL
 from earmark.limits import DEFAULT_K
 from earmark.protocols import Family, Model
 from earmark.recording import Clip, load_audio, record_many, request
+from earmark.records import lines
 from earmark.records.evidence import Evidence, Level
 from earmark.records.policy import LEVELS, Policy
 from earmark.records.request import Request
@@ -32,20 +32,21 @@ LENIENT = Policy(min_positions=1, accept_compact=True)
 """The contracts use short clips; a policy for audits asks for more."""
 
 
-def default_clips(count: int = 4) -> list[Clip]:
-    """Return the first clips that ship with earmark: short English sentences, with fixed nonces and no language.
+def default_clips(count: int = 4, *, language: str | None = None) -> list[Clip]:
+    """Return the first clips that ship with earmark: short English sentences, requested with fixed nonces.
 
     Args:
         count: How many, at most 24.
+        language: Language that is requested; by default the model detects it.
 
     Example:
         >>> len(default_clips(2))
         2
     """
     folder = Path(str(files("earmark.data"))) / "clips"
-    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [row for _, row in lines.read(folder / "manifest.jsonl", lines.from_line)]
     audio = [load_audio(folder / row["audio_filepath"]) for row in rows[:count]]
-    return [Clip(audio=one, request=request(one, nonce=f"{i:032x}")) for i, one in enumerate(audio)]
+    return [Clip(audio=one, request=request(one, language=language, nonce=f"{i:032x}")) for i, one in enumerate(audio)]
 
 
 @dataclass(frozen=True, kw_only=True)

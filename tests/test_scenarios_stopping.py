@@ -15,22 +15,22 @@ def _outcomes(reference, clips, evidence):
     return [verdict.outcome for verdict in earmark.verify_many(cases, reference, profile="provisional")]
 
 
-@pytest.mark.parametrize("parameters", [{"tokens": 1}, {"tokens": 3}, {"tokens": 0, "end": False}])
+@pytest.mark.parametrize("parameters", [{"share": 0.5}, {"tokens": 1}, {"tokens": 3}, {"tokens": 0, "end": False}])
 def test_a_transcript_that_stops_early_fails(nano, clips, parameters):
     chosen = clips[:6]
-    evidence = scenario("truncate", **parameters).record(nano, chosen)
+    evidence = scenario("stop_early", **parameters).record(nano, chosen)
     assert _outcomes(nano, chosen, evidence) == ["FAIL"] * 6
     assert _outcomes(nano, chosen, list(earmark.record_many(nano, chosen))) == ["PASS"] * 6
 
 
 def test_what_is_left_out_is_the_end(nano, clips):
     whole = next(iter(earmark.record_many(nano, clips[:1]))).segments[0].ids
-    shorter = scenario("truncate", tokens=2).record(nano, clips[:1])[0].segments[0].ids
+    shorter = scenario("stop_early", tokens=2).record(nano, clips[:1])[0].segments[0].ids
     assert whole[-1] == shorter[-1] == nano.end_id
     assert shorter[:-1] == whole[:-3]
 
 
-@pytest.mark.parametrize("parameters", [{"tokens": 0}, {"tokens": -1}])
+@pytest.mark.parametrize("parameters", [{"tokens": 0}, {"tokens": -1}, {"share": 1.0}])
 def test_nothing_to_leave_out_is_refused(parameters):
-    with pytest.raises(UsageError, match="leaves out"):
-        scenario("truncate", **parameters)
+    with pytest.raises(UsageError, match="stop_early"):
+        scenario("stop_early", **parameters)

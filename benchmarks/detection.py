@@ -1,0 +1,161 @@
+"""Detection of every scenario at every precision and level: one row per model, precision, level and scenario.
+
+    python benchmarks/detection.py --json FILE [--models MODEL...] [--dtypes float32 ...] [--levels sketch ...]
+        [--clips 24 --seed 0] [--only int8 forger ...] [--profile FOLDER]
+
+Clips are drawn from the challenge set, which no profile is calibrated on and no cheat learns from. Judge is the model's
+calibrated profile where one is found, else the documented bounds (`provisional`), which guarantee no rate. Every clip
+is a flushed line of a run file in FILE.runs; a second call goes on where one stopped. What a machine or model cannot do
+is left out, and told with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import earmark
+from earmark.challenges import collection
+from earmark.checkpoint import embedded_names
+from earmark.cli import show
+from earmark.detection import detections
+from earmark.errors import UsageError
+from earmark.judging import PROVISIONAL
+from earmark.profiles import Profile, find_profile, load_profile
+from earmark.protocols import Model
+from earmark.records import lines
+from earmark.records.codec import write_atomically
+from earmark.runs import Run
+from earmark.scenarios.catalogue import Entry, catalogue
+from earmark.study import Sample, study
+
+DTYPES = ("float32", "float16", "bfloat16")
+LEVELS = ("scores", "sketch")
+COLUMNS = ("threat", "scenario", "clips", "detected_one_clip", "ci_low", "clips_to_detect", "auc")
+
+
+def references() -> list[str]:
+    """Return the embedded models that are no sibling, student or earlier step of another."""
+    names = embedded_names()
+    return [f"embedded:{name}" for name in names if not any(name.startswith(f"{other}-") for other in names)]
+
+
+def stand_ins(source: str, dtype: str) -> dict[str, Model]:
+    """Return the checkpoints that share a model's tokens, the student first."""
+    name = source.removeprefix("embedded:")
+    found = sorted((other for other in embedded_names() if other.startswith(f"{name}-")), key=_student_last)[::-1]
+    return {other.removeprefix(f"{name}-"): earmark.load(f"embedded:{other}", dtype=dtype) for other in found}
+
+
+def _student_last(name: str) -> tuple[bool, str]:
+    return name.endswith("student"), name
+
+
+def samples(count: int | None, seed: int, seconds: float) -> list[Sample]:
+    """Return clips of the challenge set, drawn by a seed, in the language that is spoken."""
+    clips = [clip for clip in collection.load() if clip.row.duration <= seconds]
+    drawn = random.Random(seed).sample(clips, len(clips) if count is None else min(count, len(clips)))  # noqa: S311
+    return [Sample(name=c.id, audio=c.audio(), language=c.language, expected=c.text) for c in drawn]
+
+
+def usable(model: Model, found: Sequence[Sample]) -> list[Sample]:
+    """Return the clips whose language a model has; models without languages take every clip."""
+    languages = getattr(model, "languages", None)
+    if not languages:
+        return [Sample(name=s.name, audio=s.audio, language=None, expected=s.expected) for s in found]
+    return [s for s in found if s.language is None or s.language in languages]
+
+
+def measure(
+    model: Model, entries: Sequence[Entry], clips: Sequence[Sample], path: Path, options: dict[str, Any]
+) -> dict[str, str]:
+    """Measure every scenario into one run file and return why some were left out."""
+    left_out = {}
+    total = len(entries) * len(clips)
+    with show.progress(path.stem, total) as step:
+        for entry in entries:
+            try:
+                study(model, [entry.scenario], clips, path, **options)
+            except Exception as error:  # noqa: BLE001 - the plugin border: one scenario takes no other down
+                kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
+                left_out[entry.scenario.name] = kind + " ".join(str(error).split())[:300]
+            step(len(clips))
+    return left_out
+
+
+def rows(run: Run, entries: Sequence[Entry], left_out: dict[str, str], judge: Any) -> Iterator[dict[str, Any]]:
+    """Yield one row per scenario that was measured or left out."""
+    threats = {entry.scenario.name: entry.threat for entry in entries}
+    name = judge.name if isinstance(judge, Profile) else judge
+    kept = run.where(lambda row: row.scenario in threats and row.scenario not in left_out)
+    for found in detections(kept, judge if isinstance(judge, Profile) else None):
+        numbers = {
+            key: lines.from_float(value) if isinstance(value, float) else value for key, value in asdict(found).items()
+        }
+        yield {"threat": threats[found.scenario], "judge": name, **numbers}
+    for scenario, reason in left_out.items():
+        yield {"threat": threats[scenario], "scenario": scenario, "left_out": reason}
+
+
+def judge_of(model: Model, level: str, given: Path | None) -> Profile | str:
+    """Return the profile that judges."""
+    if given is not None:
+        return load_profile(given)
+    return find_profile(model.info, "greedy", level) or PROVISIONAL
+
+
+def print_table(title: str, found: Sequence[dict[str, Any]]) -> None:
+    """Print the rows of one model, precision and level, and what was left out."""
+    print(f"\n## {title}\n\n| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
+    for row in found:
+        if "left_out" not in row:
+            print("| " + " | ".join(_cell(row[column]) for column in COLUMNS) + " |")
+    for row in found:
+        if "left_out" in row:
+            print(f"\nleft out: {row['scenario']}: {row['left_out']}")
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Measure, print and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True, help="JSON lines, written anew after every table")
+    parser.add_argument("--models", nargs="+", default=None)
+    parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
+    parser.add_argument("--levels", nargs="+", default=LEVELS, choices=LEVELS)
+    parser.add_argument("--clips", type=int, default=None, help="clips of the challenge set; all by default")
+    parser.add_argument("--seconds", type=float, default=30.0, help="longest clip")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=[""], help="words that a scenario's name must hold one of")
+    parser.add_argument("--profile", type=Path, default=None)
+    parser.add_argument("--batch-size", type=int, default=8)
+    given = parser.parse_args()
+    folder = given.json.with_name(given.json.name + ".runs")
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = samples(given.clips, given.seed, given.seconds)
+    table: list[dict[str, Any]] = []
+    for source in given.models or references():
+        for dtype in given.dtypes:
+            model = earmark.load(source, dtype=dtype)
+            every = catalogue(model, stand_ins(source, dtype), source=source)
+            entries = [e for e in every if e.threat == "honest" or any(word in e.scenario.name for word in given.only)]
+            for level in given.levels:
+                judge = judge_of(model, level, given.profile)
+                path = folder / f"{source.replace(':', '-').replace('/', '-')}-{dtype}-{level}.jsonl"
+                options = {"level": level, "profile": judge, "batch_size": given.batch_size}
+                left_out = measure(model, entries, usable(model, drawn), path, options)
+                found = list(rows(Run.read(path), entries, left_out, judge))
+                table += [{"model": source, "precision": model.info.precision, "level": level, **row} for row in found]
+                write_atomically(given.json, "".join(lines.to_line(row) + "\n" for row in table).encode())
+                print_table(f"{source}, {dtype}, {level}", found)
+
+
+if __name__ == "__main__":
+    main()

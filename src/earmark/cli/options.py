@@ -1,0 +1,34 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Audio = Annotated[list[Path], typer.Argument(help="Files, folders or JSONL manifests.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON lines in place of a table.")]
+
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default cuda where there is one.")]
+Dtype = Annotated[str, typer.Option(help="Claimed precision: float32, float16 or bfloat16.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Segments at once.")]
+Attention = Annotated[str, typer.Option(help="Attention kernel: sdpa or eager.")]
+
+Language = Annotated[str | None, typer.Option(help="Language code; the model detects it by default.")]
+Task = Annotated[str, typer.Option(help="transcribe or translate.")]
+Prompt = Annotated[str, typer.Option(help="Text that precedes the transcript.")]
+Beams = Annotated[int, typer.Option(help="More than 1 for beam search.")]
+Temperature = Annotated[float, typer.Option(help="More than 0 for sampling.")]
+Seed = Annotated[int, typer.Option(help="Seed of the sampling.")]
+Timestamps = Annotated[bool, typer.Option(help="Let the model write time tokens.")]
+
+Policy = Annotated[Path | None, typer.Option(help="What is accepted: `strict`, `listed`, or a file.")]
+Drawn = Annotated[Path | None, typer.Option(help="What `earmark draw` printed: all of it must be opened.")]
+Reference = Annotated[str, typer.Option(help="The verifier's own copy of the claimed model.")]
+Checkpoint = Annotated[str, typer.Argument(help="embedded:NAME, a checkpoint folder or a hub id.")]
+
+
+def loading(device: str | None, dtype: str, attention: str) -> dict[str, Any]:
+    """Return the options with which `earmark.load` opens a model."""
+    return {"device": device, "dtype": dtype, "attention": attention}

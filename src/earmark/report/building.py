@@ -1,0 +1,140 @@
+"""From sources to a `Report`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+
+from earmark.audit import Entry
+from earmark.decision.operating import exact_interval
+from earmark.detection import Kind, Scored, accused, detection, score
+from earmark.examples import Examples
+from earmark.profiles import Profile
+from earmark.report.audits import log_path, simulated
+from earmark.report.bands import bands, thresholds
+from earmark.report.banners import banner
+from earmark.report.contents import Part, Report, Subject
+from earmark.report.errors import error_rates, written
+from earmark.report.limits import limits
+from earmark.report.operating import operating
+from earmark.report.sources import Source
+from earmark.runs import Row, Run
+
+LIBRARIES = ("earmark", "numpy", "scipy", "jinja2", "matplotlib", "jiwer")
+
+
+def build(
+    sources: Sequence[Source],
+    *,
+    audits: Sequence[tuple[str, Sequence[Entry]]] = (),
+    profile: Profile | None = None,
+    title: str = "earmark report",
+    command: str = "",
+) -> Report:
+    """Make a report of runs and audits.
+
+    Args:
+        sources: The runs, with what lies beside them.
+        audits: Name and entries of every log.
+        profile: Calibrated profile for scores, thresholds and bets of the runs that it fits; by default the score's
+            scale comes from some of the honest clips, and thresholds from the family's provisional bounds.
+        title: Title of the report.
+        command: The command that makes it, for people.
+
+    Returns:
+        The report; the same input gives the same report.
+
+    Example:
+        >>> build([]).banner.headline
+        'Nothing was measured.'
+    """
+    rows, repeated = _distinct(row for source in sources for row in source.run)
+    scored = score(rows, profile)
+    examples = [source.examples for source in sources if source.examples is not None]
+    parts = tuple(_part(own, _matching(own.kind, examples), profile) for own in scored)
+    logs = tuple(log_path(name, entries) for name, entries in audits)
+    return Report(
+        title=title,
+        banner=banner(parts, logs),
+        parts=parts,
+        audits=logs,
+        limits=limits(parts, scored, profile, repeated),
+        provenance=_provenance(sources, audits, profile, command),
+    )
+
+
+def _distinct(rows: Iterable[Row]) -> tuple[Run, int]:
+    """Return every row once, and how often one was repeated: a clip counts once per provider."""
+    found: dict[tuple[str, ...], Row] = {}
+    count = 0
+    for row in rows:
+        found.setdefault((row.model, row.weights, row.precision, row.level, row.scenario, row.clip), row)
+        count += 1
+    return Run(found.values()), count - len(found)
+
+
+def _matching(kind: Kind, examples: Sequence[Examples]) -> list[Examples]:
+    return [own for own in examples if (own.model, own.weights, own.precision, own.level) == kind]
+
+
+def _part(scored: Scored, examples: Sequence[Examples], profile: Profile | None) -> Part:
+    alarms, judged = accused(scored)
+    limit, source = thresholds(scored, profile)
+    found = tuple(detection(scored, name) for name in scored.rows.scenarios())
+    return Part(
+        subject=_subject(scored, examples),
+        detections=found,
+        alarms=alarms,
+        judged=judged,
+        alarms_upper=exact_interval(alarms, judged)[1],
+        bands=bands(scored.rows, limit),
+        threshold_source=source,
+        operating=operating(scored),
+        audits=simulated(scored, profile),
+        rates=error_rates(scored.rows, found),
+        written=written(scored.rows),
+        curves=tuple(item for own in examples for item in own.curves),
+        confidences=tuple(item for own in examples for item in own.confidences),
+        calibrations=tuple(item for own in examples for item in own.calibrations),
+        attributions=tuple(item for own in examples for item in own.attributions),
+        costs=tuple(item for own in examples for item in own.costs),
+    )
+
+
+def _subject(scored: Scored, examples: Sequence[Examples]) -> Subject:
+    model, weights, precision, level = scored.kind
+    seconds = {row.clip: row.seconds for row in scored.rows}
+    honest = {row.scenario: row.honest for row in scored.rows}
+    return Subject(
+        model=model,
+        weights=weights,
+        family=next(row.family for row in scored.rows),
+        precision=precision,
+        level=level,
+        clips=len(seconds),
+        bases=len({row.base for row in scored.rows}),
+        minutes=round(sum(seconds.values()) / 60, 3),
+        honest=tuple(name for name, own in honest.items() if own),
+        cheats=tuple(name for name, own in honest.items() if not own),
+        device=", ".join(dict.fromkeys(own.device for own in examples)),
+        engine=", ".join(dict.fromkeys(own.engine for own in examples)),
+    )
+
+
+def _provenance(
+    sources: Sequence[Source], audits: Sequence[tuple[str, Sequence[Entry]]], profile: Profile | None, command: str
+) -> tuple[tuple[str, str], ...]:
+    """Return what a reader needs to make the report again."""
+    facts = [("command of the report", command)] if command else []
+    for source in sources:
+        facts += [(f"SHA-256 of {name}", digest) for name, digest in source.digests]
+        stated = source.examples.provenance if source.examples is not None else {}
+        facts += [(f"{source.name}: {name}", value) for name, value in sorted(stated.items())]
+    for name, entries in audits:
+        lines = "".join(entry.to_json() + "\n" for entry in entries)
+        facts.append((f"SHA-256 of {name}", hashlib.sha256(lines.encode()).hexdigest()))
+    if profile is not None:
+        facts += [("profile", profile.name), ("SHA-256 of the profile's header", profile.header.digest())]
+    facts += [("seeds", "clips are divided by SHA-256 of their names; nonces follow from the names")]
+    return (*facts, *((f"version of {name}", version(name)) for name in LIBRARIES))

@@ -1,0 +1,56 @@
+"""What the numbers rest on, and what they do not say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from earmark.calibrate import LEAST_DEVELOPMENT
+from earmark.detection import Scored
+from earmark.profiles import Profile
+from earmark.report.audits import RATE
+from earmark.report.contents import Part
+
+
+def limits(parts: Sequence[Part], scored: Sequence[Scored], profile: Profile | None, repeated: int) -> tuple[str, ...]:
+    """Return the sentences that belong below the figures of these parts."""
+    said = [
+        "The providers are simulated; the figures are of the models, clips and precisions named, and of no others.",
+        "PASS and FAIL are as the run holds them. Intervals are exact (Clopper-Pearson) and take clips as independent.",
+        "Clips to detect are each judged alone, at the counted rate; an audit adds up and may need fewer.",
+    ]
+    if parts:
+        said.append(_about_scores(scored, profile))
+        said += dict.fromkeys(f"Thresholds: {part.threshold_source}." for part in parts)
+    if any(part.audits for part in parts) and profile is None:
+        said.append(
+            f"The audits of runs are played on the run's own clips: bets at a rate of {RATE:g} are placed "
+            "on some honest base clips, and honest providers play on the others."
+        )
+    said += [_about_rows(own) for own in scored if _silent(own)]
+    if any(part.costs for part in parts):
+        said.append("Costs are wall-clock times of one pass on the machine named; other programs may have run on it.")
+    if any(part.rates for part in parts):
+        said.append("Word error rates compare words as spoken, without case and punctuation.")
+    if repeated:
+        said.append(f"{repeated} rows repeat a clip of a provider that another row holds; each counts once.")
+    return tuple(said)
+
+
+def _about_scores(scored: Sequence[Scored], profile: Profile | None) -> str:
+    if profile is not None:
+        return f"Scores are those of the profile {profile.name}, where it fits."
+    clips = [len(own.split.development) for own in scored]
+    few = " With so few, areas come out smaller than a calibrated profile's." if min(clips) < LEAST_DEVELOPMENT else ""
+    return (
+        "The score behind areas and thresholds is the largest standardised statistic of the family; its scale comes "
+        f"from {', '.join(map(str, clips))} honest base clips, which take part in nothing else.{few}"
+    )
+
+
+def _silent(scored: Scored) -> int:
+    return sum(not row.statistics for row in scored.rows)
+
+
+def _about_rows(scored: Scored) -> str:
+    model, _, precision, _ = scored.kind
+    return f"{model}, {precision}: {_silent(scored)} rows hold no statistics, because it came to no replay."

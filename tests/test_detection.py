@@ -1,0 +1,112 @@
+"""Figures of detection against outside references."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from made_runs import made_run
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from earmark.decision.operating import area, clips_to_detect, exact_interval, operating_points
+from earmark.detection import accused, detections, score
+from earmark.errors import UsageError
+from earmark.runs import Run
+
+
+@pytest.mark.parametrize(("events", "trials"), [(0, 1), (1, 1), (3, 24), (24, 24), (17, 1000)])
+def test_intervals_are_clopper_and_pearsons(events, trials):
+    low, high = binomtest(events, trials).proportion_ci(confidence_level=0.95, method="exact")
+    assert exact_interval(events, trials) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_no_trials_say_nothing():
+    assert exact_interval(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.3, 0.9])
+def test_clips_to_detect_are_as_many_as_the_power_needs(rate):
+    clips = clips_to_detect(round(rate * 100), 100)
+    assert 1 - (1 - rate) ** clips >= 0.95 > 1 - (1 - rate) ** (clips - 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_area_and_points_are_scikit_learns(seed):
+    rng = np.random.default_rng(seed)
+    honest, dishonest = rng.integers(0, 12, 50) / 4, rng.integers(4, 16, 30) / 4  # with ties
+    truth, scores = [0] * 50 + [1] * 30, [*honest, *dishonest]
+    assert area(honest, dishonest) == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    alarms, misses = operating_points(honest, dishonest)
+    expected = roc_curve(truth, scores, drop_intermediate=False)
+    assert alarms == pytest.approx(expected[0], abs=1e-12)
+    assert 1 - misses == pytest.approx(expected[1], abs=1e-12)
+
+
+def test_infinite_scores_exceed_all_and_nan_count_for_nothing():
+    assert area([1.0, 2.0, math.nan], [math.inf, math.nan]) == 1.0
+    assert math.isnan(area([1.0], [math.nan]))
+    with pytest.raises(UsageError, match="0 dishonest"):
+        operating_points([1.0], [math.nan])
+
+
+def test_points_are_thinned_out_and_keep_their_ends():
+    rng = np.random.default_rng(0)
+    alarms, misses = operating_points(rng.random(5000), rng.random(5000) + 0.2, most=100)
+    assert len(alarms) <= 100
+    assert (alarms[0], misses[0], alarms[-1], misses[-1]) == (0.0, 1.0, 1.0, 0.0)
+
+
+def test_rows_say_who_was_found():
+    found = {own.scenario: own for own in detections(made_run())}
+    assert (found["int8"].detected, found["int8"].clips_to_detect, found["int8"].auc) == (40, 1, 1.0)
+    assert (found["mild"].detected, found["mild"].clips_to_detect) == (0, None)
+    assert 0.5 < found["mild"].auc < 1
+    assert math.isnan(found["honest-batch-1"].auc)
+    assert found["int8"].ci_low == pytest.approx(0.0247 ** (1 / 40), abs=1e-2)
+
+
+def test_clips_that_fitted_the_scale_take_no_part():
+    for clips, development in ((84, 12), (40, 10)):
+        (scored,) = score(made_run(clips))
+        assert len(scored.split.development) == development
+        assert len(scored.of("int8")) == clips - development
+        assert len(scored.honest()) == 2 * (clips - development)
+
+
+def test_a_scale_fitted_on_all_clips_would_be_noticed():
+    """The scores of held-out clips do not change when one of them does."""
+    run = made_run(70)
+    (before,) = score(run)
+    held = next(row for row in run if row.honest and row.base not in before.split.development)
+    changed = dataclasses.replace(held, statistics={"logprob_l1": 99.0, "margin_max": 0.0, "entropy_rmse": math.nan})
+    (after,) = score(Run(changed if row is held else row for row in run))
+    others = [i for i, row in enumerate(run) if row is not held]
+    assert before.scores[others] == pytest.approx(after.scores[others])
+
+
+def test_broken_rules_score_highest_and_unjudged_clips_are_counted_apart():
+    run = list(made_run(10))
+    broken = dataclasses.replace(run[0], outcome="FAIL", findings=("text.mismatch",), statistics={})
+    unclear = dataclasses.replace(run[1], outcome="INCONCLUSIVE", findings=("positions.few",), statistics={})
+    (scored,) = score(Run([broken, unclear, *run[2:]]))
+    assert scored.scores[0] == math.inf
+    assert math.isnan(scored.scores[1])
+    assert accused(scored) == (1, 10)
+    assert detections(Run([broken, unclear, *run[2:]]))[0].undecided == 1
+
+
+def test_one_alarm_counts_once_per_base_clip():
+    run = [
+        dataclasses.replace(row, outcome="FAIL") if row.honest and row.base == "clip3" else row for row in made_run(10)
+    ]
+    assert accused(score(Run(run))[0]) == (1, 10)
+
+
+@pytest.mark.parametrize("clips", [0, 1, 2])
+def test_few_clips_give_no_area_and_no_warning(clips, recwarn):
+    for own in detections(made_run(clips)):
+        assert math.isnan(own.auc)
+    assert [str(w.message) for w in recwarn] == []
