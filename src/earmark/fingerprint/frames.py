@@ -46,7 +46,9 @@ CTC_STATISTICS = (
     Statistic("logprob_l1_informative", "nats", "logprob_l1 where the reference is unsure (entropy above 0.1)"),
     Statistic("blank_distance", "nats", "mean absolute difference of the blank's log-probability, each at most 5"),
     Statistic("loglik_distance", "nats", "difference of log P(transcript | audio) per token"),
-    Statistic("loglik_distance_frame", "nats", "difference of log P(transcript | audio) per frame or token, of what is more"),
+    Statistic(
+        "loglik_distance_frame", "nats", "difference of log P(transcript | audio) per frame, or per token where more"
+    ),
     Statistic("path_distance", "nats", "difference of the log-probability of the path, per position"),
     Statistic("tsallis_l1", "nats", "mean absolute difference of the Tsallis entropy curves"),
     Statistic("tsallis_rmse", "nats", "root mean squared difference of the Tsallis entropy curves"),
