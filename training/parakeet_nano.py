@@ -22,6 +22,7 @@ from transformers import ParakeetFeatureExtractor, ParakeetForCTC
 
 from earmark import lattice
 from training.augment import Augmentation, mask_features, warp_mels
+from training.commands import CommandLine, run_training
 from training.corpus import SAMPLE_RATE_HZ, load_clips
 from training.parakeet_model import (
     CTC_BLANK,
@@ -36,7 +37,7 @@ from training.parakeet_model import (
 from training.parakeet_tokens import ctc_tokenizer, text_ids, train_pieces
 from training.sampler import Batch, Sampler
 from training.text import training_sentences
-from training.trainer import Plan, Trainer, replicate
+from training.trainer import Plan, replicate
 
 BATCH_S = 28.0  # of each of the two replicas
 REPLICA_SEED = 1000
@@ -191,13 +192,7 @@ def train(arguments: argparse.Namespace) -> None:
     plan = Plan(
         steps=arguments.steps, budget_s=arguments.budget_s, learning_rate=1.5e-3, decay_from=0.62, check_every_s=420.0
     )
-    replicas = [recipe.replica(REPLICA_SEED + arguments.seed)]
-    trainer = Trainer(recipe, plan, arguments.out, lambda line: print(line, flush=True), replicas)
-    if arguments.resume:
-        trainer.resume()
-    for each in (recipe, *replicas):
-        each.sampler.restart(trainer.step)
-    trainer.run()
+    run_training(recipe, plan, arguments, [recipe.replica(REPLICA_SEED + arguments.seed)])
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -214,26 +209,10 @@ def export(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--corpus", type=Path, default=Path("build/corpus"))
-    parser.add_argument("--speech", type=Path, default=Path("../shared/speech"))
-    parser.add_argument("--size", choices=SIZES, default="reference")
-    commands = parser.add_subparsers(required=True)
-    training = commands.add_parser("train")
-    training.add_argument("--out", type=Path, default=Path("build/parakeet-nano"))
-    training.add_argument("--steps", type=int, default=30_000)
-    training.add_argument("--budget-s", type=float)
-    training.add_argument("--seed", type=int, default=1)
-    training.add_argument("--teacher", type=Path, help="a CTC checkpoint folder")
-    training.add_argument("--resume", action="store_true")
-    training.set_defaults(run=train)
-    exporting = commands.add_parser("export")
-    exporting.add_argument("--state", type=Path, default=Path("build/parakeet-nano/state.pt"))
-    exporting.add_argument("--ctc", type=Path, help="folder for the CTC model")
-    exporting.add_argument("--tdt", type=Path, help="folder for the TDT model")
-    exporting.set_defaults(run=export)
-    arguments = parser.parse_args()
-    arguments.run(arguments)
+    line = CommandLine(__doc__, Path("build/parakeet-nano"), SIZES, train, export)
+    line.exporting.add_argument("--ctc", type=Path, help="folder for the CTC model")
+    line.exporting.add_argument("--tdt", type=Path, help="folder for the TDT model")
+    line.run()
 
 
 if __name__ == "__main__":

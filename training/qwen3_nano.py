@@ -21,12 +21,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2Tokenizer, Qwen3ASRForConditionalGeneration, Qwen3ASRProcessor
 
 from training.augment import Augmentation, Waveform, mask_features, warp_mels
+from training.commands import CommandLine, run_training
 from training.corpus import SAMPLE_RATE_HZ, load_clips
 from training.qwen3_model import MELS, SIZES, Chats, Network, Size, export
 from training.qwen3_tokens import chat_ids, generation_config, make_processor, train_tokenizer
 from training.sampler import Batch, Sampler
 from training.text import training_sentences
-from training.trainer import Plan, Trainer, replicate
+from training.trainer import Plan, replicate
 
 BATCH_S = 28.0  # of each of the two replicas
 REPLICA_SEED = 1000
@@ -202,13 +203,7 @@ def train(arguments: argparse.Namespace) -> None:
     teacher = load_teacher(arguments.teacher, tokenizer)
     recipe = Qwen3Nano(sampler, tokenizer, SIZES[arguments.size], arguments.seed, teacher)
     plan = Plan(steps=arguments.steps, budget_s=arguments.budget_s, learning_rate=1.5e-3, check_every_s=600.0)
-    replicas = [recipe.replica(REPLICA_SEED + arguments.seed)]
-    trainer = Trainer(recipe, plan, arguments.out, lambda line: print(line, flush=True), replicas)
-    if arguments.resume:
-        trainer.resume()
-    for each in (recipe, *replicas):
-        each.sampler.restart(trainer.step)
-    trainer.run()
+    run_training(recipe, plan, arguments, [recipe.replica(REPLICA_SEED + arguments.seed)])
 
 
 def export_state(arguments: argparse.Namespace) -> None:
@@ -224,25 +219,9 @@ def export_state(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--corpus", type=Path, default=Path("build/corpus"))
-    parser.add_argument("--speech", type=Path, default=Path("../shared/speech"))
-    parser.add_argument("--size", choices=SIZES, default="reference")
-    commands = parser.add_subparsers(required=True)
-    training = commands.add_parser("train")
-    training.add_argument("--out", type=Path, default=Path("build/qwen3-asr-nano"))
-    training.add_argument("--steps", type=int, default=30_000)
-    training.add_argument("--budget-s", type=float)
-    training.add_argument("--seed", type=int, default=1)
-    training.add_argument("--teacher", type=Path, help="a checkpoint folder of the reference size")
-    training.add_argument("--resume", action="store_true")
-    training.set_defaults(run=train)
-    exporting = commands.add_parser("export")
-    exporting.add_argument("--state", type=Path, default=Path("build/qwen3-asr-nano/state.pt"))
-    exporting.add_argument("--to", type=Path, required=True)
-    exporting.set_defaults(run=export_state)
-    arguments = parser.parse_args()
-    arguments.run(arguments)
+    line = CommandLine(__doc__, Path("build/qwen3-asr-nano"), SIZES, train, export_state)
+    line.exporting.add_argument("--to", type=Path, required=True)
+    line.run()
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ from torch.nn import functional
 from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
 from training.augment import mask_features, warp_mels
+from training.commands import CommandLine, run_training
 from training.corpus import SAMPLE_RATE_HZ, build_test_sets, build_training_shard, load_clips
 from training.real_speech import build_real_shard
 from training.sampler import Batch, Sampler
 from training.text import training_sentences
-from training.trainer import Plan, Trainer
+from training.trainer import Plan
 from training.whisper_model import HOP_SAMPLES, SIZES, LogMel, build_model, encode_window, export
 from training.whisper_tokens import MERGES, WINDOW_S, text_ids, train_tokenizer
 
@@ -203,11 +204,7 @@ def train(arguments: argparse.Namespace) -> None:
     network = Network(build_model(tokenizer, arguments.seed, SIZES[arguments.size])).to(arguments.device)
     recipe = WhisperNano(sampler, tokenizer, network, teacher)
     plan = Plan(steps=arguments.steps, budget_s=arguments.budget_s)
-    trainer = Trainer(recipe, plan, arguments.out, log=lambda line: print(line, flush=True))
-    if arguments.resume:
-        trainer.resume()
-    sampler.restart(trainer.step)
-    trainer.run()
+    run_training(recipe, plan, arguments)
 
 
 def export_state(arguments: argparse.Namespace) -> None:
@@ -223,30 +220,14 @@ def export_state(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--corpus", type=Path, default=Path("build/corpus"))
-    parser.add_argument("--speech", type=Path, default=Path("../shared/speech"))
-    parser.add_argument("--size", choices=SIZES, default="reference")
-    commands = parser.add_subparsers(required=True)
-    corpus = commands.add_parser("corpus")
+    line = CommandLine(__doc__, Path("build/whisper-nano"), SIZES, train, export_state)
+    corpus = line.commands.add_parser("corpus")
     corpus.add_argument("--shards", type=int, default=16)
     corpus.set_defaults(run=build_corpus)
-    training = commands.add_parser("train")
-    training.add_argument("--out", type=Path, default=Path("build/whisper-nano"))
-    training.add_argument("--steps", type=int, default=30_000)
-    training.add_argument("--budget-s", type=float)
-    training.add_argument("--seed", type=int, default=1)
-    training.add_argument("--teacher", type=Path, help="a checkpoint folder of the reference")
-    training.add_argument("--device", default="cpu")
-    training.add_argument("--threads", type=int, default=2)
-    training.add_argument("--resume", action="store_true")
-    training.set_defaults(run=train)
-    exporting = commands.add_parser("export")
-    exporting.add_argument("--state", type=Path, default=Path("build/whisper-nano/state.pt"))
-    exporting.add_argument("--to", type=Path, required=True)
-    exporting.set_defaults(run=export_state)
-    arguments = parser.parse_args()
-    arguments.run(arguments)
+    line.training.add_argument("--device", default="cpu")
+    line.training.add_argument("--threads", type=int, default=2)
+    line.exporting.add_argument("--to", type=Path, required=True)
+    line.run()
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from typing import Any
 
-from earmark.errors import UsageError
+from earmark.errors import EarmarkError, UsageError
 from earmark.protocols import Model
 from earmark.registry import registry
 from earmark.scenarios.core import Scenario, scenario_names
@@ -43,8 +44,7 @@ def parse_scenario(text: str, load: Callable[[str], Model]) -> Scenario:
     """
     name, _, rest = text.partition(":")
     if name not in scenario_names():
-        model = load(text)
-        return other_checkpoint(model=model, name=short_name(text))
+        return other_checkpoint(model=_stand_in(text, load), name=short_name(text))
     try:
         made: Scenario = registry("scenario").get(name)(**_parameters(rest, load))
     except TypeError as error:
@@ -60,6 +60,15 @@ def short_name(source: str) -> str:
         ('whisper-nano-student', 'mine')
     """
     return source.removeprefix("embedded:").rstrip("/").rpartition("/")[2]
+
+
+def _stand_in(source: str, load: Callable[[str], Model]) -> Model:
+    try:
+        return load(source)
+    except EarmarkError as error:
+        near = difflib.get_close_matches(source.partition(":")[0], scenario_names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "`earmark scenarios` lists the scenarios"
+        raise UsageError(f"{source!r} is no scenario ({hint}) and no checkpoint: {error}") from error
 
 
 def _parameters(text: str, load: Callable[[str], Model]) -> dict[str, Any]:
