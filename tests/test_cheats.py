@@ -306,6 +306,14 @@ def test_scenarios_can_be_named_inside_others(nano):
     assert parse_scenario("mixed:cheat=laundered", load=lambda _: nano).name == "laundered-on-0.25"
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"), [("quantize:bits=4", "did you mean 'quantise'"), ("nosuch", "earmark scenarios")]
+)
+def test_a_word_that_is_neither_scenario_nor_checkpoint_is_named(word, hint):
+    with pytest.raises(UsageError, match=f"is no scenario .*{hint}.* and no checkpoint"):
+        parse_scenario(word, load=earmark.load)
+
+
 def test_clips_are_counted_by_their_first_segment(nano, few):
     items = own_inputs(nano, 2, clips=few)
     later = dataclasses.replace(items[0], index=1)
