@@ -7,7 +7,6 @@ OMP_NUM_THREADS=1, as two replicas train side by side.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +36,7 @@ from training.parakeet_model import (
 from training.parakeet_tokens import ctc_tokenizer, text_ids, train_pieces
 from training.sampler import Batch, Sampler
 from training.text import training_sentences
-from training.trainer import Plan, replicate
+from training.trainer import Plan, Replicable
 
 BATCH_S = 28.0  # of each of the two replicas
 REPLICA_SEED = 1000
@@ -62,7 +61,7 @@ class Curriculum:
     masked_frames: int = 12
 
 
-class ParakeetNano:
+class ParakeetNano(Replicable):
     """CTC first, then CTC and TDT; a student also follows its teacher's CTC posteriors.
 
     Attributes:
@@ -80,13 +79,6 @@ class ParakeetNano:
         self.curriculum = Curriculum()
         self.extractor = ParakeetFeatureExtractor()
         self.rng = np.random.default_rng(seed)
-
-    def replica(self, seed: int) -> ParakeetNano:
-        """Copy of the recipe that trains the same weights on other batches."""
-        other = copy.copy(self)
-        other.sampler, other.model = self.sampler.other_stream(seed), replicate(self.model)
-        other.rng = np.random.default_rng(seed)
-        return other
 
     def loss(self, progress: float) -> tuple[Tensor, dict[str, float]]:
         """CTC loss alone at first, then TDT plus weighted CTC; for a student also the distance to its teacher."""

@@ -7,7 +7,6 @@ FOLDER`; with OMP_NUM_THREADS=1, as two replicas train side by side.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from training.qwen3_model import MELS, SIZES, Chats, Network, Size, export
 from training.qwen3_tokens import chat_ids, generation_config, make_processor, train_tokenizer
 from training.sampler import Batch, Sampler
 from training.text import training_sentences
-from training.trainer import Plan, replicate
+from training.trainer import Plan, Replicable
 
 BATCH_S = 28.0  # of each of the two replicas
 REPLICA_SEED = 1000
@@ -53,7 +52,7 @@ class Curriculum:
     context_share: float = 0.1
 
 
-class Qwen3Nano:
+class Qwen3Nano(Replicable):
     """CTC on the encoder and the first layers at first, then the transcript too; a student also follows its teacher.
 
     Attributes:
@@ -71,13 +70,6 @@ class Qwen3Nano:
         self.model = Network(tokenizer, size, seed)
         self.processor = make_processor(tokenizer, MELS)
         self.rng = np.random.default_rng(seed)
-
-    def replica(self, seed: int) -> Qwen3Nano:
-        """Copy of the recipe that trains the same weights on other batches."""
-        other = copy.copy(self)
-        other.sampler, other.model = self.sampler.other_stream(seed), replicate(self.model)
-        other.rng = np.random.default_rng(seed)
-        return other
 
     def loss(self, progress: float) -> tuple[Tensor, dict[str, float]]:
         """CTC losses alone at first, then cross-entropy plus weighted CTC; for a student also the distance."""

@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
+import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+
+from training.sampler import Sampler
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -74,6 +77,27 @@ def replicate(model: Model) -> Model:
     for own, shared in zip(replica.parameters(), model.parameters(), strict=True):
         own.data = shared.data
     return replica
+
+
+class Replicable:
+    """A recipe whose weights can be trained by several threads, each with batches of its own.
+
+    Attributes:
+        sampler: where the clips come from.
+        model: what is trained.
+        rng: what else is random.
+    """
+
+    sampler: Sampler
+    model: nn.Module
+    rng: np.random.Generator
+
+    def replica(self, seed: int) -> Self:
+        """Copy of the recipe that trains the same weights on other batches."""
+        other = copy.copy(self)
+        other.sampler, other.model = self.sampler.other_stream(seed), replicate(self.model)
+        other.rng = np.random.default_rng(seed)
+        return other
 
 
 class Trainer:
