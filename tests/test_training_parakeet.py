@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 import sys
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from training import parakeet_nano  # noqa: E402  (after the path)
 from training.parakeet_model import CTC_BLANK, TDT_BLANK, Hybrid, Size, export_ctc, export_tdt  # noqa: E402
 from training.parakeet_tokens import BLANK, PIECES, ctc_tokenizer, tdt_tokenizer, text_ids  # noqa: E402
 from training.sampler import Batch  # noqa: E402
+from training.text import foreign_sentences, is_test  # noqa: E402
 from training.trainer import Plan, Trainer, replicate  # noqa: E402
+from training.voices import cast_foreign  # noqa: E402
 
 TINY = Size(width=16, layers=1, feed_forward=16, channels=4, predictor_width=8)
 TEXTS = ["set the timer", "stop", ""]
@@ -95,6 +98,24 @@ def test_replicas_share_weights_and_a_step_uses_both(recipe, tmp_path):
     assert not torch.equal(before, recipe.model.ctc.ctc_head.weight)
     for own, other in zip(recipe.model.parameters(), replica.model.parameters(), strict=True):
         assert own.data_ptr() == other.data_ptr()
+
+
+def test_a_run_begins_from_the_state_of_another(pieces, recipe, tmp_path):
+    Trainer(recipe, Plan(steps=2), tmp_path / "first").save()
+    other = parakeet_nano.ParakeetNano(Tones(), pieces, TINY, seed=5)
+    trainer = Trainer(other, Plan(steps=9, budget_s=60.0), tmp_path / "second", lambda _line: None)
+    trainer.begin_from(tmp_path / "first" / "state.pt", 0.5)
+    assert torch.equal(other.model.ctc.ctc_head.weight, recipe.model.ctc.ctc_head.weight)
+    assert (trainer.step, trainer.elapsed_s, trainer.progress) == (0, 30.0, 0.5)
+
+
+@pytest.mark.parametrize("language", ["de", "fr", "es"])
+def test_sentences_of_other_languages_are_seeded_and_never_of_the_test_split(language):
+    texts = foreign_sentences(language, 50, seed=0)
+    assert texts == foreign_sentences(language, 50, seed=0) != foreign_sentences(language, 50, seed=1)
+    assert len(texts) == 50
+    assert not any(map(is_test, texts))
+    assert all(cast_foreign(text, language, random.Random(0)).voice.startswith(language) for text in texts)
 
 
 def test_gradients_of_replicas_are_averaged(recipe, tmp_path):

@@ -35,6 +35,8 @@ class CommandLine:
         self.training.add_argument("--seed", type=int, default=1)
         self.training.add_argument("--teacher", type=Path, help="a checkpoint folder of the reference size")
         self.training.add_argument("--resume", action="store_true")
+        self.training.add_argument("--begin-from", type=Path, help="state of another run, to train on")
+        self.training.add_argument("--begin-at", type=float, default=0.5, help="progress at which such a run begins")
         self.training.set_defaults(run=train)
         self.exporting = self.commands.add_parser("export")
         self.exporting.add_argument("--state", type=Path, default=out / "state.pt")
@@ -49,6 +51,8 @@ class CommandLine:
 def run_training(recipe: Any, plan: Plan, arguments: argparse.Namespace, replicas: Sequence[Any] = ()) -> None:
     """Train a recipe and its replicas, or go on with --resume; streams of clips depend on seed and step alone."""
     trainer = Trainer(recipe, plan, arguments.out, lambda line: print(line, flush=True), replicas)
+    if arguments.begin_from:
+        trainer.begin_from(arguments.begin_from, arguments.begin_at)
     if arguments.resume:
         trainer.resume()
     for each in (recipe, *replicas):

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from earmark.challenges.synthesis import trim_silence
-from training.text import test_sentences, training_sentences
-from training.voices import Utterance, cast_voice, synthesise
+from training.text import foreign_sentences, test_sentences, training_sentences
+from training.voices import Utterance, cast_foreign, cast_voice, synthesise
 
 SAMPLE_RATE_HZ = 16_000
 SHARD_CLIPS = 2_000
@@ -92,13 +92,22 @@ def load_clips(folder: Path, pattern: str) -> Iterator[Clip]:
 
 
 def build_training_shard(folder: Path, index: int) -> None:
-    """Synthesise one training shard, unless it is there already."""
-    name = f"train-{index:03d}"
-    if (folder / f"{name}.jsonl").exists():
-        return
+    """Synthesise one English training shard, unless it is there already."""
     rng = random.Random(f"cast-{index}")  # noqa: S311  (speech, not secrets)
-    utterances = [cast_voice(text, rng, held_out=False) for text in training_sentences(SHARD_CLIPS, index)]
-    save_clips(say_all(utterances, name), folder, name)
+    texts = training_sentences(SHARD_CLIPS, index)
+    _build_shard(folder, f"train-{index:03d}", [cast_voice(text, rng, held_out=False) for text in texts])
+
+
+def build_foreign_shard(folder: Path, language: str, index: int, clips: int = SHARD_CLIPS) -> None:
+    """Synthesise one German, French or Spanish training shard, unless it is there already."""
+    rng = random.Random(f"cast-{language}-{index}")  # noqa: S311  (speech, not secrets)
+    texts = foreign_sentences(language, clips, index)
+    _build_shard(folder, f"{language}-{index:03d}", [cast_foreign(text, language, rng) for text in texts])
+
+
+def _build_shard(folder: Path, name: str, utterances: list[Utterance]) -> None:
+    if not (folder / f"{name}.jsonl").exists():
+        save_clips(say_all(utterances, name), folder, name)
 
 
 def build_test_sets(folder: Path, clips: int = 250, dev_clips: int = 60) -> None:

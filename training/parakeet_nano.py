@@ -52,7 +52,7 @@ class Curriculum:
     clean_until: float = 0.35
     short_until: float = 0.35
     short_clip_s: float = 3.0
-    ctc_weight: float = 0.5
+    ctc_weight: float = 1.0
     teacher_weight: float = 2.0
     sigma: float = 0.05
     warp_share: float = 0.5

@@ -5,14 +5,16 @@ Words, templates and the split by the text itself are those of `earmark.challeng
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 
 from earmark.challenges.english import ENGLISH, ORDINALS, RANKS, SHORT_TEMPLATES, SLOTS, TEMPLATES
+from earmark.challenges.grammars import GRAMMARS
 from earmark.challenges.numbers import DIGITS, TEENS, TENS
 from earmark.challenges.text import is_test
 
-__all__ = ["is_test", "test_sentences", "training_sentences", "vocabulary"]
+__all__ = ["foreign_sentences", "is_test", "test_sentences", "training_sentences", "vocabulary"]
 
 
 def vocabulary() -> list[str]:
@@ -41,6 +43,14 @@ def training_sentences(count: int, seed: int) -> list[str]:
         if not is_test(text):
             kept.append(text)
     return kept
+
+
+def foreign_sentences(language: str, count: int, seed: int) -> list[str]:
+    """German, French or Spanish sentences of the training split (`de`, `fr`, `es`)."""
+    rng, grammar = random.Random(f"train-{language}-{seed}"), GRAMMARS[language]  # noqa: S311  (speech, not secrets)
+    templates = [*grammar.templates, *grammar.rare]
+    drawn = (grammar.fill(rng.choice(templates), rng) for _ in itertools.count())
+    return list(itertools.islice((text for text in drawn if not is_test(text)), count))
 
 
 def test_sentences(count: int, seed: int = 0) -> list[str]:  # noqa: PT028  (not a test)

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from earmark.challenges.casting import ENGLISH_ACCENTS, HELD_OUT_ACCENT, HELD_OUT_VARIANTS, VARIANTS
+from earmark.challenges.casting import ACCENTS, ENGLISH_ACCENTS, HELD_OUT_ACCENT, HELD_OUT_VARIANTS, VARIANTS
 from earmark.challenges.synthesis import Voice, command
 
 #: (engine, name): share of the training clips; the variants are spread over the espeak share.
@@ -54,6 +54,12 @@ def cast_voice(text: str, rng: random.Random, *, held_out: bool) -> Utterance:
         variant = rng.choice(HELD_OUT_VARIANTS if held_out else VARIANTS)
         voice = f"{HELD_OUT_ACCENT if held_out else rng.choice(ENGLISH_ACCENTS)}+{variant}"
     return Utterance(text=text, engine=engine, voice=voice, rate=rng.uniform(0.8, 1.2), pitch=rng.randint(25, 75))
+
+
+def cast_foreign(text: str, language: str, rng: random.Random) -> Utterance:
+    """Choose a voice of espeak-ng, a rate and a pitch for a German, French or Spanish text."""
+    voice = f"{rng.choice(ACCENTS[language])}+{rng.choice(VARIANTS)}"
+    return Utterance(text=text, engine="espeak", voice=voice, rate=rng.uniform(0.8, 1.2), pitch=rng.randint(25, 75))
 
 
 def synthesise(utterances: list[Utterance], folder: Path) -> list[Path]:

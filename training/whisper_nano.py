@@ -19,7 +19,13 @@ from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
 from training.augment import mask_features, warp_mels
 from training.commands import CommandLine, run_training
-from training.corpus import SAMPLE_RATE_HZ, build_test_sets, build_training_shard, load_clips
+from training.corpus import (
+    SAMPLE_RATE_HZ,
+    build_foreign_shard,
+    build_test_sets,
+    build_training_shard,
+    load_clips,
+)
 from training.real_speech import build_real_shard
 from training.sampler import Batch, Sampler
 from training.text import training_sentences
@@ -191,6 +197,8 @@ def build_corpus(arguments: argparse.Namespace) -> None:
         build_real_shard(arguments.corpus, arguments.speech)
     for index in range(arguments.shards):
         build_training_shard(arguments.corpus, index)
+    for language in arguments.languages:
+        build_foreign_shard(arguments.corpus, language, 0)
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -223,6 +231,7 @@ def main() -> None:
     line = CommandLine(__doc__, Path("build/whisper-nano"), SIZES, train, export_state)
     corpus = line.commands.add_parser("corpus")
     corpus.add_argument("--shards", type=int, default=16)
+    corpus.add_argument("--languages", nargs="*", choices=("de", "fr", "es"), default=(), help="a shard of each")
     corpus.set_defaults(run=build_corpus)
     line.training.add_argument("--device", default="cpu")
     line.training.add_argument("--threads", type=int, default=2)
