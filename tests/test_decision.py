@@ -14,6 +14,7 @@ from earmark.decision.conformal import clips_needed, conformal_p, lower_bound, p
 from earmark.decision.drift import Drift
 from earmark.decision.many import e_benjamini_hochberg
 from earmark.decision.score import fit_scale
+from earmark.decision.simulation import first_alarms as simulated
 from earmark.decision.sprt import Sprt
 from earmark.errors import UsageError
 
@@ -249,3 +250,28 @@ class TestOthers:
             e_benjamini_hochberg([float("nan")], 0.1)
         with pytest.raises(UsageError, match="NaN"):
             Drift(bets=place_bets(lognormal(np.random.default_rng(13), 500))).update([float("nan")])
+
+
+class TestSimulation:
+    """Many audits at once."""
+
+    def test_finds_what_single_audits_find(self) -> None:
+        """The same clip for each, with honest and cheating providers among them, and infinite scores."""
+        rng = np.random.default_rng(3)
+        bets = place_bets(lognormal(rng, 500), rate=0.01)
+        scores = np.array([lognormal(rng, 300, shift=i / 40) for i in range(130)])
+        scores[5, 10:20] = np.inf
+        expected = []
+        for row in scores:
+            over = np.flatnonzero(Audit(bets=bets).update(row) >= np.log(2 / bets.rate))
+            expected.append(over[0] + 1 if over.size else np.inf)
+        found = simulated(scores, bets)
+        assert found.tolist() == expected
+        assert np.isinf(found).any()
+        assert np.isfinite(found).any()
+
+    @pytest.mark.parametrize("scores", [[1.0, 2.0], [[1.0, float("nan")]]])
+    def test_refuses_other_shapes_and_nan(self, scores: list[float]) -> None:
+        """A flat list of scores is no set of audits."""
+        with pytest.raises(UsageError, match="expected"):
+            simulated(scores, place_bets(np.arange(500.0)))
