@@ -35,12 +35,14 @@ class Archive:
         config: Its configuration.
         tensors: Its weights by name.
         tokenizer: Its SentencePiece model, or None where it has another kind of tokenizer.
+        tokenizers: The SentencePiece models of an aggregate by language, in the order of their ids; else empty.
     """
 
     path: Path
     config: dict[str, Any]
     tensors: Mapping[str, Tensor]
     tokenizer: bytes | None
+    tokenizers: Mapping[str, bytes]
 
 
 def find_archive(path: Path) -> Path | None:
@@ -80,11 +82,22 @@ def read_archive(path: Path) -> Archive:
         config = _config(archive, path)
         tensors = _tensors(_member(archive, WEIGHTS, path), path)
         tokenizer = config.get("tokenizer")
-        name = tokenizer.get("model_path") if isinstance(tokenizer, dict) else None
-        own = None
-        if isinstance(name, str) and name.startswith(TOKENIZER_PREFIX):
-            own = _small(_member(archive, name.removeprefix(TOKENIZER_PREFIX), path), path)
-    return Archive(path=path, config=config, tensors=tensors, tokenizer=own)
+        settings = tokenizer if isinstance(tokenizer, dict) else {}
+        own = _pieces(archive, settings, path)
+        languages = settings.get("langs")
+        models = languages if isinstance(languages, dict) and settings.get("type") == "agg" else {}
+        parts = {str(name): _pieces(archive, part, path) for name, part in models.items()}
+    complete = {name: model for name, model in parts.items() if model is not None}
+    several = complete if len(complete) == len(parts) else {}
+    return Archive(path=path, config=config, tensors=tensors, tokenizer=own, tokenizers=several)
+
+
+def _pieces(archive: tarfile.TarFile, settings: Any, path: Path) -> bytes | None:
+    """Return the SentencePiece model that a tokenizer's settings name, None where they name none of the archive."""
+    name = settings.get("model_path") if isinstance(settings, dict) else None
+    if not (isinstance(name, str) and name.startswith(TOKENIZER_PREFIX)):
+        return None
+    return _small(_member(archive, name.removeprefix(TOKENIZER_PREFIX), path), path)
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,16 +14,14 @@ from earmark.greedy import Memory
 from earmark.lattice import AdditiveJoint
 from earmark.models import _transformers as shared
 from earmark.models._nemo_archive import Archive
-from earmark.models._nemo_weights import durations_of, max_symbols_of, setting
+from earmark.models._nemo_restore import count_frames, features_of, own_extractor, refuse_foreign_targets, restore
+from earmark.models._nemo_settings import setting
+from earmark.models._nemo_weights import durations_of, max_symbols_of
 from earmark.models._parakeet_parts import Encoded, Parakeet, ParakeetCtc, ParakeetTransducer, Text
 from earmark.protocols import ModelInfo
 
 if TYPE_CHECKING:
     import torch
-
-TARGETS = ("_target_", "target", "cls")
-TRUSTED = "nemo.collections."
-"""NeMo makes an object of every class that a config names; only its own collections may be named."""
 
 
 def load_with_nemo(info: ModelInfo, archive: Archive, text: Text, options: dict[str, str]) -> Parakeet:
@@ -40,9 +37,8 @@ def load_with_nemo(info: ModelInfo, archive: Archive, text: Text, options: dict[
         ModelError: NeMo is not installed, or cannot restore it, or the config names classes from elsewhere.
     """
     refuse_foreign_targets(archive)
-    module, version = _restore(archive)
-    extractor = copy.deepcopy(module.preprocessor).to(options["device"])
-    extractor.featurizer.dither, extractor.featurizer.pad_to = 0.0, 0
+    module, version = restore(archive)
+    extractor = own_extractor(module, options["device"])
     network = shared.rounded(module, **{key: options[key] for key in ("device", "dtype", "arithmetic")})
     info = dataclasses.replace(info, engine=f"nemo {version}")
     if info.family == "ctc":
@@ -54,75 +50,17 @@ def load_with_nemo(info: ModelInfo, archive: Archive, text: Text, options: dict[
     return model
 
 
-def refuse_foreign_targets(archive: Archive) -> None:
-    """Refuse a config that names classes or functions from outside NeMo's collections.
-
-    Raises:
-        ModelError: It does.
-    """
-    for value in _targets(archive.config):
-        if not (isinstance(value, str) and value.startswith(TRUSTED)):
-            raise ModelError(
-                f"{archive.path}: the config names {str(value)[:80]!r}, which is not of NeMo; do not use it"
-            )
-
-
-def _targets(config: Any) -> Iterator[Any]:
-    """Yield whatever the config asks to be made; a part that it refers to twice is looked at once."""
-    seen: set[int] = set()
-    left = [config]
-    while left:
-        part = left.pop()
-        if id(part) in seen or not isinstance(part, dict | list):
-            continue
-        seen.add(id(part))
-        if isinstance(part, dict):
-            yield from (part[name] for name in TARGETS if name in part)
-        left += part.values() if isinstance(part, dict) else part
-
-
-def _restore(archive: Archive) -> tuple[Any, str]:
-    try:
-        import nemo
-        from nemo.collections.asr.models import ASRModel
-        from nemo.utils import logging
-    except (ImportError, OSError) as error:
-        raise ModelError(f'engine="nemo" needs NeMo: pip install "earmark[nemo]" ({error})') from error
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        return ASRModel.restore_from(str(archive.path), map_location="cpu").eval(), str(nemo.__version__)
-    except Exception as error:
-        # restoring runs most of NeMo, hydra and lightning; each error means that the checkpoint cannot be used
-        raise ModelError(f"NeMo cannot restore {archive.path}: {' '.join(str(error).split())[:300]}") from error
-    finally:
-        logging.set_verbosity(before)
-
-
 class _ByNemo(Parakeet):
     """Encoder and features of NeMo."""
 
     def encoder_positions(self, samples: int) -> int:
         """Return the frames after subsampling, counted as NeMo counts them."""
-        import torch
-        from nemo.collections.asr.parts.submodules.subsampling import calc_length
-
-        mels = self.extractor.featurizer.get_seq_len(torch.tensor([samples]))
-        pre = self.module.encoder.pre_encode
-        paddings = pre._left_padding + pre._right_padding  # noqa: SLF001 - NeMo's own encoder reads them like this
-        frames = calc_length(mels, paddings, pre._kernel_size, pre._stride, pre._ceil_mode, pre._sampling_num)  # noqa: SLF001
-        return int(frames[0])
+        return count_frames(self.module, self.extractor, samples)
 
     def encode(self, samples: Sequence[NDArray[np.int16]]) -> Encoded:
         """Return the encoder's states, padding masked."""
-        import torch
-
-        pieces = [torch.from_numpy(piece) for piece in shared.waveforms(samples)]
-        signal = torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(self.info.device)
-        length = torch.tensor([len(piece) for piece in pieces], device=self.info.device)
-        features, counts = self.extractor(input_signal=signal, length=length)
-        dtype = next(self.module.encoder.parameters()).dtype
-        states, lengths = self.module.encoder(audio_signal=features.to(dtype), length=counts)
+        features, counts = features_of(self.module, self.extractor, samples)
+        states, lengths = self.module.encoder(audio_signal=features, length=counts)
         return Encoded(states.transpose(1, 2), lengths.tolist())
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from earmark.errors import ModelError
 from earmark.models._nemo_archive import Archive
+from earmark.models._nemo_settings import FEATURES, check, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,6 @@ RENAMES = (
 """NeMo's name to transformers'."""
 ONLY_TRANSDUCER = ("decoder.prediction.", "joint.")
 ONLY_CTC = ("ctc_decoder.", "decoder.decoder_layers.")
-FEATURES = "preprocessor."
 
 ENCODER: Mapping[str, tuple[Any, ...]] = {
     "subsampling": ("dw_striding",),
@@ -49,45 +49,6 @@ ENCODER: Mapping[str, tuple[Any, ...]] = {
 }
 """What transformers' encoder can do, by setting; most of NeMo's defaults are the first value."""
 HINT = '. Load it through NeMo itself: engine="nemo"'
-DEFAULTS = {"subsampling": "striding"}
-"""NeMo's defaults that are something else."""
-PREPROCESSOR: Mapping[str, tuple[Any, ...]] = {
-    "sample_rate": (16_000,),
-    "normalize": ("per_feature",),
-    "window": ("hann",),
-    "log": (True,),
-    "frame_splicing": (1,),
-    "mag_power": (2.0,),
-    "lowfreq": (0,),
-    "highfreq": (None,),
-    "exact_pad": (False,),
-    "log_zero_guard_type": ("add",),
-    "log_zero_guard_value": (2**-24,),
-    "mel_norm": ("slaney",),
-}
-
-
-def setting(config: Mapping[str, Any], path: str, default: Any = None) -> Any:
-    """Return one setting; NeMo's `${model.other.setting}` is followed.
-
-    Args:
-        config: The configuration.
-        path: Names with dots between them.
-        default: What a missing setting is.
-
-    Example:
-        >>> setting({"a": {"b": "${model.c}"}, "c": 5}, "a.b")
-        5
-    """
-    for _ in range(8):
-        value: Any = config
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
-        pointer = re.fullmatch(r"\$\{(?:model\.)?([\w.]+)\}", value) if isinstance(value, str) else None
-        if pointer is None:
-            return default if value is None else value
-        path = pointer[1]
-    raise ModelError(f"the setting {path!r} of the config refers to itself")
 
 
 def heads(config: Mapping[str, Any]) -> tuple[Head, ...]:
@@ -116,10 +77,10 @@ def parakeet_network(archive: Archive, head: Head, attention: str) -> Any:
     """
     import transformers
 
-    _check(archive, "encoder", ENCODER, HINT)
+    check(archive, "encoder", ENCODER, HINT)
     tensors = renamed(archive.tensors, head)
     try:
-        encoder = _encoder_config(archive, tensors)
+        encoder = encoder_config(archive, tensors)
         if head == "ctc":
             vocab = len(tensors["ctc_head.bias"])
             config = transformers.ParakeetCTCConfig(vocab_size=vocab, pad_token_id=vocab - 1, encoder_config=encoder)
@@ -140,26 +101,32 @@ def parakeet_network(archive: Archive, head: Head, attention: str) -> Any:
 def renamed(tensors: Mapping[str, Tensor], head: Head) -> dict[str, Tensor]:
     """Return the weights of the encoder and one head under transformers' names."""
     other = ONLY_CTC if head == "transducer" else ONLY_TRANSDUCER
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith((FEATURES, *other))}
+    return substituted(own, RENAMES)
+
+
+def substituted(tensors: Mapping[str, Tensor], renames: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
+    """Return weights under other names.
+
+    Args:
+        tensors: Weights by name.
+        renames: Patterns and what stands in their place, used one after the other.
+
+    Example:
+        >>> substituted({"encoder.a": 1}, [("^encoder", "network"), ("a$", "b")])
+        {'network.b': 1}
+    """
     own = {}
     for name, tensor in tensors.items():
-        if not name.startswith((FEATURES, *other)):
-            target = name
-            for pattern, replacement in RENAMES:
-                target = re.sub(pattern, replacement, target)
-            own[target] = tensor
+        target = name
+        for pattern, replacement in renames:
+            target = re.sub(pattern, replacement, target)
+        own[target] = tensor
     return own
 
 
-def _check(archive: Archive, part: str, known: Mapping[str, tuple[Any, ...]], hint: str = "") -> None:
-    for name, values in known.items():
-        found = setting(archive.config, f"{part}.{name}", DEFAULTS.get(name, values[0]))
-        if found not in values:
-            raise ModelError(
-                f"{archive.path}: {part}.{name} is {found!r}; transformers' Parakeet has {values[0]!r}{hint}"
-            )
-
-
-def _encoder_config(archive: Archive, tensors: Mapping[str, Tensor]) -> Any:
+def encoder_config(archive: Archive, tensors: Mapping[str, Tensor]) -> Any:
+    """Return the config of the encoder whose weights have transformers' names already."""
     import transformers
 
     config, first = archive.config, "encoder.layers.0."
@@ -218,29 +185,3 @@ def max_symbols_of(config: Mapping[str, Any]) -> int:
     """Return the most tokens that greedy decoding writes at one frame, 0 without a limit."""
     names = ("decoding.greedy.max_symbols", "decoding.greedy.max_symbols_per_step")
     return int(next((value for name in names if (value := setting(config, name))), 0))
-
-
-def extractor_of(archive: Archive) -> Any:
-    """Return the feature extractor of transformers, with the archive's own filter bank where it has one.
-
-    Raises:
-        ModelError: The archive has other features.
-    """
-    import transformers
-
-    _check(archive, "preprocessor", PREPROCESSOR)
-    rate, get = 16_000, setting
-    window = round(rate * float(get(archive.config, "preprocessor.window_size", 0.02)))
-    mels = int(get(archive.config, "preprocessor.features", 64))
-    extractor = transformers.ParakeetFeatureExtractor(
-        feature_size=mels,
-        sampling_rate=rate,
-        hop_length=round(rate * float(get(archive.config, "preprocessor.window_stride", 0.01))),
-        n_fft=int(get(archive.config, "preprocessor.n_fft", 1 << (window - 1).bit_length())),
-        win_length=window,
-        preemphasis=float(get(archive.config, "preprocessor.preemph", 0.97)),
-    )
-    stored = archive.tensors.get(f"{FEATURES}featurizer.fb")
-    if stored is not None and stored.numel() == extractor.mel_filters.numel():
-        extractor.mel_filters = stored.reshape(extractor.mel_filters.shape).float()
-    return extractor

@@ -14,7 +14,8 @@ from earmark.errors import ModelError, UsageError
 from earmark.features import describe
 from earmark.models import _transformers as shared
 from earmark.models._nemo_archive import Archive, find_archive, read_archive, read_config, tensors_digest
-from earmark.models._nemo_weights import Head, extractor_of, heads, max_symbols_of, parakeet_network
+from earmark.models._nemo_settings import extractor_of
+from earmark.models._nemo_weights import Head, heads, max_symbols_of, parakeet_network
 from earmark.models._parakeet_parts import WINDOW_SAMPLES, Parakeet, ParakeetCtc, ParakeetTransducer
 from earmark.protocols import ModelInfo, Strategy
 

@@ -18,7 +18,8 @@ import yaml
 import earmark
 from earmark.cli import main
 from earmark.errors import ModelError, UsageError
-from earmark.models._nemo_weights import durations_of, heads, max_symbols_of, renamed, setting
+from earmark.models._nemo_settings import setting
+from earmark.models._nemo_weights import durations_of, heads, max_symbols_of, renamed
 from earmark.models.nemo import NemoCtcLoader, NemoTransducerLoader
 from earmark.scenarios import scenario
 

@@ -1,0 +1,109 @@
+"""NeMo's own network out of a `.nemo` archive: nothing but its own classes, and its own features."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.errors import ModelError
+from earmark.models import _transformers as shared
+from earmark.models._nemo_archive import Archive
+
+if TYPE_CHECKING:
+    import torch
+
+TARGETS = ("_target_", "target", "cls")
+TRUSTED = "nemo.collections."
+"""NeMo makes an object of every class that a config names; only its own collections may be named."""
+
+
+def refuse_foreign_targets(archive: Archive) -> None:
+    """Refuse a config that names classes or functions from outside NeMo's collections.
+
+    Raises:
+        ModelError: It does.
+    """
+    for value in _targets(archive.config):
+        if not (isinstance(value, str) and value.startswith(TRUSTED)):
+            raise ModelError(
+                f"{archive.path}: the config names {str(value)[:80]!r}, which is not of NeMo; do not use it"
+            )
+
+
+def _targets(config: Any) -> Iterator[Any]:
+    """Yield whatever the config asks to be made; a part that it refers to twice is looked at once."""
+    seen: set[int] = set()
+    left = [config]
+    while left:
+        part = left.pop()
+        if id(part) in seen or not isinstance(part, dict | list):
+            continue
+        seen.add(id(part))
+        if isinstance(part, dict):
+            yield from (part[name] for name in TARGETS if name in part)
+        left += part.values() if isinstance(part, dict) else part
+
+
+def restore(archive: Archive, **settings: Any) -> tuple[Any, str]:
+    """Return the network as NeMo restores it, and NeMo's version.
+
+    Args:
+        archive: The archive, already read and checked.
+        **settings: Settings of the config that are replaced.
+
+    Raises:
+        ModelError: NeMo is not installed, or cannot restore it.
+    """
+    try:
+        import nemo
+        from nemo.collections.asr.models import ASRModel
+        from nemo.utils import logging
+    except (ImportError, OSError) as error:
+        raise ModelError(f'engine="nemo" needs NeMo: pip install "earmark[nemo]" ({error})') from error
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        config = ASRModel.restore_from(str(archive.path), return_config=True)
+        config.update(settings)
+        module = ASRModel.restore_from(str(archive.path), override_config_path=config, map_location="cpu")
+        return module.eval(), str(nemo.__version__)
+    except Exception as error:
+        # restoring runs most of NeMo, hydra and lightning; each error means that the checkpoint cannot be used
+        raise ModelError(f"NeMo cannot restore {archive.path}: {' '.join(str(error).split())[:300]}") from error
+    finally:
+        logging.set_verbosity(before)
+
+
+def own_extractor(module: Any, device: str) -> Any:
+    """Return a copy of a network's features in float32, without dither and padding."""
+    extractor = copy.deepcopy(module.preprocessor).to(device)
+    extractor.featurizer.dither, extractor.featurizer.pad_to = 0.0, 0
+    return extractor
+
+
+def features_of(module: Any, extractor: Any, samples: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the features (batch, mels, frames) of pieces of audio in the encoder's dtype, and the frames of each."""
+    import torch
+
+    weight = next(module.encoder.parameters())
+    pieces = [torch.from_numpy(piece) for piece in shared.waveforms(samples)]
+    signal = torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(weight.device)
+    length = torch.tensor([len(piece) for piece in pieces], device=weight.device)
+    features, counts = extractor(input_signal=signal, length=length)
+    return features.to(weight.dtype), counts
+
+
+def count_frames(module: Any, extractor: Any, samples: int) -> int:
+    """Return the frames of a piece of that many samples after subsampling, counted as NeMo counts them."""
+    import torch
+    from nemo.collections.asr.parts.submodules.subsampling import calc_length
+
+    mels = extractor.featurizer.get_seq_len(torch.tensor([samples]))
+    pre = module.encoder.pre_encode
+    paddings = pre._left_padding + pre._right_padding  # noqa: SLF001 - NeMo's own encoder reads them like this
+    frames = calc_length(mels, paddings, pre._kernel_size, pre._stride, pre._ceil_mode, pre._sampling_num)  # noqa: SLF001
+    return int(frames[0])
