@@ -11,7 +11,7 @@ from scipy.stats import hypergeom
 
 import earmark
 from earmark import Case
-from earmark.budget import Budget, choose, power
+from earmark.budget import Budget, choose, power, powers
 from earmark.errors import UsageError
 from earmark.loading import family_of
 from earmark.records.evidence import join_texts
@@ -146,6 +146,27 @@ def test_the_expected_share_is_the_budget(segments):
 @pytest.mark.parametrize(("segments", "checked", "cheated"), [(12, 3, 1), (40, 10, 4), (9, 9, 1), (9, 0, 3), (5, 3, 4)])
 def test_power_is_the_hypergeometric_one(segments, checked, cheated):
     assert power(segments, checked, cheated) == pytest.approx(1 - hypergeom(segments, cheated, checked).pmf(0))
+
+
+@pytest.mark.parametrize(
+    ("total", "checked", "cheated", "found"), [(60, 15, 6, 0.8), (100, 50, 100, 0.01), (7, 2, 6, 0)]
+)
+def test_power_of_a_cheat_that_does_not_always_stand_out(total, checked, cheated, found):
+    hits = hypergeom(total, cheated, checked)
+    missed = sum(hits.pmf(h) * (1 - found) ** h for h in range(checked + 1))
+    assert power(total, checked, cheated, found) == pytest.approx(1 - missed)
+    assert power(5000, 2000, 500) == pytest.approx(1.0), "no overflow"
+
+
+def test_a_profile_states_what_budgets_find():
+    rows = {(row.provider, row.unit, row.share, row.cheated): row for row in powers({"any": 1.0, "mild": 0.02})}
+    assert len(rows) == 2 * 2 * 3 * 2
+    assert rows["any", "segments", 0.25, 0.1].power == pytest.approx(1 - hypergeom(60, 6, 15).pmf(0))
+    assert rows["any", "clips", 0.1, 1.0].power == 1.0
+    assert rows["mild", "clips", 0.5, 1.0].power == pytest.approx(1 - 0.98**50)
+    for provider in ("any", "mild"):
+        grows = [rows[provider, "clips", share, 0.1].power for share in (0.1, 0.25, 0.5)]
+        assert grows == sorted(grows)
 
 
 @pytest.mark.parametrize("parameters", [{"share": 1.1}, {"share": float("nan")}, {"least": -1}, {"secret": b"short"}])

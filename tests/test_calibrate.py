@@ -31,6 +31,9 @@ def honest_run(clips: int, seed: int = 0) -> Run:
     return Run(rows)
 
 
+FEW = Shares(development=0.2, conformal=0.4)
+
+
 @pytest.fixture(scope="module")
 def profile():
     return calibrate(honest_run(3500), CHANNELS)
@@ -103,8 +106,43 @@ def test_refused_with_the_number_that_is_needed(run, options, message):
 
 
 def test_fewer_clips_promise_less():
-    small = calibrate(honest_run(300), CHANNELS, shares=Shares(development=0.2, conformal=0.4))
+    small = calibrate(honest_run(300), CHANNELS, shares=FEW)
     assert small.header.rate == pytest.approx(1 / 121)
+
+
+def _everywhere(one):
+    return [dataclasses.replace(one, clip=f"clip{i}", base=f"clip{i}") for i in range(300)]
+
+
+def test_the_power_of_budgets_follows_from_the_cheats_of_the_run(tmp_path):
+    """One cheat is far away on two clips of three, honest on the third; what bounds said of it counts for nothing."""
+    honest = honest_run(300)
+    cheats = [
+        row(
+            f"clip{i}",
+            "two-thirds",
+            (8.0 if i % 3 else 1.0, 0.0),
+            honest=False,
+            outcome="FAIL",
+            findings=("statistics.logprob_l1",),
+        )
+        for i in range(300)
+    ]
+    broken = dataclasses.replace(cheats[0], scenario="broken", findings=("text.mismatch",))
+    plain, made = (
+        calibrate(run, CHANNELS[:1], shares=FEW) for run in (honest, Run([*honest, *cheats, *_everywhere(broken)]))
+    )
+    assert {own.provider for own in plain.header.power} == {"any"}
+    assert np.array_equal(plain.scores, made.scores), "cheats calibrate nothing"
+    tested = [r for r in cheats if r.base not in split_bases([r.base for r in honest], FEW).development]
+    share = sum(r.statistics["distance"] > 1 for r in tested) / len(tested)
+    found = {own.provider: own.found for own in made.header.power}
+    assert found == {"any": 1.0, "two-thirds": pytest.approx(share), "broken": 1.0}
+    made.save(tmp_path)
+    assert load_profile(tmp_path).header.power == made.header.power
+    other = dataclasses.replace(cheats[0], precision="bf16")
+    with pytest.raises(UsageError, match="mixes"):
+        calibrate(Run([*honest, other]), CHANNELS[:1], shares=FEW)
 
 
 def test_damaged_profiles_are_refused(profile, tmp_path):

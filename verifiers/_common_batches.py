@@ -35,6 +35,7 @@ def batched(
     run: Callable[[Any, list[int], Taps], list[T]],
     *,
     places: Callable[[Sequence[SegmentInput]], list[Place]] | None = None,
+    depth: int | None = None,
 ) -> list[T]:
     """Encode the pieces batch by batch, those of like length together, and return the results in order.
 
@@ -45,6 +46,7 @@ def batched(
         advance: Called with the number of finished pieces.
         run: From the encoded batch, the numbers of its pieces and the states kept to one result per piece.
         places: Which hidden states of a batch are kept; None for none.
+        depth: Layers of the encoder that are run, so that nothing is encoded; None for all.
     """
     import torch
 
@@ -55,7 +57,8 @@ def batched(
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             batch = [inputs[i] for i in rows]
-            with Taps(model.encoder_layers(), places(batch) if places else []) as taps:
+            encoded: Any = None
+            with Taps(model.encoder_layers(), places(batch) if places else [], depth=depth) as taps:
                 encoded = model.encode([item.samples for item in batch])
             results.update(zip(rows, run(encoded, rows, taps), strict=True))
             advance(len(rows))

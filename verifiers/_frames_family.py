@@ -20,6 +20,7 @@ from earmark.records.verdict import Finding
 from earmark.taps import Taps
 from earmark.verifiers._common_batches import batched
 from earmark.verifiers._common_choice import Rerun
+from earmark.verifiers._common_probe import probe
 from earmark.verifiers._common_trace import Floats, check_k, review_lists
 from earmark.verifiers._frames_bounds import bounds
 from earmark.verifiers._frames_compare import compare, confidences, curve
@@ -141,6 +142,20 @@ class FrameFamily:
 
         probed = any(len(trace.sketch) for trace in traces)
         return batched(model, inputs, batch_size, advance, run, places=places(model) if probed else None)
+
+    def probe(
+        self,
+        model: FrameModel,
+        inputs: Sequence[SegmentInput],
+        traces: Sequence[Frames],
+        *,
+        depth: int,
+        batch_size: int,
+        advance: Advance,
+    ) -> list[Floats]:
+        """Return the distances of the probes in the first layers of the encoder, which alone are run."""
+        sketches = [trace.sketch for trace in traces]
+        return probe(model, inputs, sketches, depth=depth, batch_size=batch_size, advance=advance)
 
     def rerun(
         self,

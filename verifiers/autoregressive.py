@@ -13,19 +13,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.errors import ModelError, UsageError
-from earmark.fingerprint.confidence import word_confidence
-from earmark.fingerprint.margins import TIE_NATS
 from earmark.fingerprint.sequence import (
     STATISTICS,
     Listed,
     Replay,
     Scores,
-    sequence_statistics,
 )
-from earmark.fingerprint.shape import clip_shape
-from earmark.fingerprint.summary import Summary, summary_statistics
-from earmark.fingerprint.types import Fingerprint, Statistic
+from earmark.fingerprint.types import Statistic
 from earmark.limits import DEFAULT_K
 from earmark.protocols import (
     Advance,
@@ -42,25 +36,26 @@ from earmark.records.policy import Policy
 from earmark.records.request import Request
 from earmark.records.verdict import Finding
 from earmark.taps import Place, Taps
-from earmark.verifiers._autoregressive_choice import choice_findings, choice_margins
-from earmark.verifiers._autoregressive_compact import read_compact, write_compact
+from earmark.verifiers._autoregressive_bounds import PROVISIONAL
+from earmark.verifiers._autoregressive_compact import read_compact
+from earmark.verifiers._autoregressive_compare import compare, confidences, curve
 from earmark.verifiers._autoregressive_decode import choose_prompts, decode, write
 from earmark.verifiers._autoregressive_listed import (
     is_listed,
     read_listed,
     report_of,
     reported_scores,
-    shown_part,
     unshown,
     write_listed,
 )
-from earmark.verifiers._autoregressive_pass import Forced, Said, forced_pass, numbered, said
+from earmark.verifiers._autoregressive_pass import forced_pass, said
+from earmark.verifiers._autoregressive_replay import outputs_of, replay_of, rerun_of
 from earmark.verifiers._autoregressive_sketch import encoder_places, sketches_of
 from earmark.verifiers._autoregressive_text import score_texts
-from earmark.verifiers._autoregressive_trace import Written, read_trace, write_trace
-from earmark.verifiers._common_batches import batched, columns, score_logprobs
+from earmark.verifiers._autoregressive_trace import Written, read_trace
+from earmark.verifiers._common_batches import batched
 from earmark.verifiers._common_choice import Rerun
-from earmark.verifiers._common_curve import words_at
+from earmark.verifiers._common_probe import probe
 from earmark.verifiers._common_trace import check_k, review_lists
 
 CHANNELS = (
@@ -68,41 +63,6 @@ CHANNELS = (
     "confidence_distance", "language_distance", "no_speech_distance", "sketch_distance",
 )  # fmt: skip
 """Statistics that take part in the score of a calibrated profile; those that count or rank are left out."""
-
-PROVISIONAL: dict[Precision, dict[str, float]] = {
-    "fp32": {
-        "logprob_l1": 1e-3,
-        "logprob_l1_max": 1e-2,
-        "loglik_distance": 1e-3,
-        "entropy_rmse": 1e-3,
-        "language_distance": 1e-2,
-        "language_margin": 1e-2,
-        "no_speech_distance": 1e-2,
-        "sketch_distance": 2e-3,
-    },
-    "fp16": {
-        "logprob_l1": 2e-2,
-        "logprob_l1_max": 0.3,
-        "loglik_distance": 2e-2,
-        "entropy_rmse": 2e-2,
-        "language_distance": 0.2,
-        "language_margin": 0.2,
-        "no_speech_distance": 0.05,
-        "sketch_distance": 2e-2,
-    },
-    "bf16": {
-        "logprob_l1": 0.15,
-        "logprob_l1_max": 1.5,
-        "loglik_distance": 0.15,
-        "entropy_rmse": 0.15,
-        "language_distance": 0.8,
-        "language_margin": 0.8,
-        "no_speech_distance": 0.2,
-        "sketch_distance": 0.15,
-    },
-}
-"""Bounds until a profile is calibrated; measured on whisper-nano alone (docs/explanation/statistics.md)."""
-
 
 PROBED = ("sketch", "compact")
 """Levels that hold hidden states."""
@@ -135,7 +95,7 @@ class AutoregressiveFamily:
             batch = [inputs[i] for i in rows]
             prompts = choose_prompts(model, encoded, batch)
             written = write(model, encoded, prompts, batch, k=k, states=probed)
-            return _outputs(model, batch, prompts, written, taps=taps, level=level)
+            return outputs_of(model, batch, prompts, written, taps=taps, level=level)
 
         return batched(model, inputs, batch_size, advance, run, places=_places(model) if probed else None)
 
@@ -159,7 +119,7 @@ class AutoregressiveFamily:
             prompts = choose_prompts(model, encoded, batch)
             forced = zip(emitted, forced_pass(model, encoded, prompts, emitted), strict=True)
             written = [(ids, said(piece, ids, k)) for ids, piece in forced]
-            return _outputs(model, batch, prompts, written, taps=taps, level=level)
+            return outputs_of(model, batch, prompts, written, taps=taps, level=level)
 
         return batched(model, inputs, batch_size, advance, run, places=_places(model) if probed else None)
 
@@ -210,12 +170,26 @@ class AutoregressiveFamily:
             pieces = list(logits)
             sketches = sketches_of(model, batch, [forced.states for forced in pieces], taps)
             return [
-                _replay(model, trace, item, forced, sketch)
+                replay_of(model, trace, item, forced, sketch)
                 for trace, item, forced, sketch in zip(claimed, batch, pieces, sketches, strict=True)
             ]
 
         probed = any(len(trace.scores.sketch) for trace in traces)
         return batched(model, inputs, batch_size, advance, run, places=_places(model) if probed else None)
+
+    def probe(
+        self,
+        model: AutoregressiveModel,
+        inputs: Sequence[SegmentInput],
+        traces: Sequence[Written],
+        *,
+        depth: int,
+        batch_size: int,
+        advance: Advance,
+    ) -> list[NDArray[np.float64]]:
+        """Return the distances of the probes in the first layers of the encoder, which alone are run."""
+        sketches = [trace.scores.sketch for trace in traces]
+        return probe(model, inputs, sketches, depth=depth, batch_size=batch_size, advance=advance)
 
     def rerun(
         self,
@@ -232,7 +206,7 @@ class AutoregressiveFamily:
             prompts = [traces[i].prompt for i in rows]
             emitted = decode(model, encoded, prompts, [inputs[i] for i in rows])
             forced = forced_pass(model, encoded, prompts, emitted)
-            return [_rerun(ids, logits) for ids, logits in zip(emitted, forced, strict=True)]
+            return [rerun_of(ids, logits) for ids, logits in zip(emitted, forced, strict=True)]
 
         return batched(model, inputs, batch_size, advance, run)
 
@@ -254,23 +228,11 @@ class AutoregressiveFamily:
 
     def confidences(self, trace: Written, replay: Replay, model: AutoregressiveModel) -> NDArray[np.float64]:
         """Return each word's confidence, the provider's and the reference's, (2, words)."""
-        if isinstance(trace.scores, Summary):
-            raise UsageError("compact evidence holds no word confidences; record the level scores or sketch")
-        words = model.word_index(trace.emitted)
-        return np.stack([word_confidence(scores.chosen, words) for scores in (trace.scores, replay.scores)])
+        return confidences(trace, replay, model)
 
     def curve(self, trace: Written, replay: Replay, model: AutoregressiveModel) -> Curve:
         """Return the entropy curves of one piece with its words, token by token."""
-        if not isinstance(trace.scores, Scores) or is_listed(trace.scores):
-            raise UsageError("this evidence holds no entropy; record the level scores or sketch")
-        places = np.arange(len(trace.emitted), dtype=np.float64)
-        return Curve(
-            unit="tokens",
-            places=places,
-            provider=trace.scores.entropy,
-            reference=replay.scores.entropy,
-            words=words_at(places, trace.emitted, model),
-        )
+        return curve(trace, replay, model)
 
     def needs_rerun(self, request: Request) -> bool:
         """Tell whether the request asks for a beam search, whose choice no single path shows."""
@@ -290,19 +252,7 @@ class AutoregressiveFamily:
         Raises:
             ModelError: The reference itself gave numbers that are not finite.
         """
-        if not all(
-            np.isfinite(replay.at_listed).all() and np.isfinite(replay.scores.entropy).all() for replay in replays
-        ):
-            raise ModelError(f"the reference {model.info.name} gives numbers that are not finite")
-        values = _statistics(traces, replays, model)
-        names = tuple(statistic.name for statistic in STATISTICS)
-        return Comparison(
-            fingerprint=Fingerprint(
-                self.name, names, tuple(values[name] for name in names), shape=_shape(traces, replays)
-            ),
-            findings=choice_findings(traces, replays, reruns, model.info.precision, request.decoding),
-            positions=sum(len(trace.emitted) for trace in traces),
-        )
+        return compare(traces, replays, reruns, model=model, family=self.name, request=request)
 
     def coordinates(self, trace: Written, replay: Replay) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the listed log-probabilities; nothing of compact evidence."""
@@ -317,94 +267,3 @@ class AutoregressiveFamily:
 
 def _places(model: AutoregressiveModel) -> Callable[[Sequence[SegmentInput]], list[Place]]:
     return lambda batch: encoder_places(model, batch)
-
-
-def _statistics(traces: Sequence[Written], replays: Sequence[Replay], model: AutoregressiveModel) -> dict[str, float]:
-    tie = TIE_NATS[model.info.precision]
-    full = _full(traces, replays)
-    short = [(t.scores, r) for t, r in zip(traces, replays, strict=True) if isinstance(t.scores, Summary)]
-    if short:
-        return summary_statistics(short, tie)
-    words = [model.word_index(t.emitted)[: len(s.chosen)] for t, (s, _) in zip(traces, full, strict=True)]
-    return sequence_statistics(full, words, tie)
-
-
-def _full(traces: Sequence[Written], replays: Sequence[Replay]) -> list[tuple[Scores, Replay]]:
-    """Return the pairs that hold lists, as far as an API shows them."""
-    full = [(t.scores, r) for t, r in zip(traces, replays, strict=True) if isinstance(t.scores, Scores)]
-    return [shown_part(*pair) if is_listed(pair[0]) else pair for pair in full]
-
-
-def _shape(traces: Sequence[Written], replays: Sequence[Replay]) -> dict[str, float]:
-    full = _full(traces, replays)
-    return clip_shape(full) if full else {}
-
-
-def _outputs(
-    model: AutoregressiveModel,
-    batch: Sequence[SegmentInput],
-    prompts: Sequence[tuple[int, ...]],
-    written: Sequence[tuple[Sequence[int], Said]],
-    *,
-    taps: Taps,
-    level: Level,
-) -> list[SegmentOutput]:
-    sketches = sketches_of(model, batch, [spoken.states for _, spoken in written], taps)
-    outputs = []
-    for item, prompt, (ids, spoken), sketch in zip(batch, prompts, written, sketches, strict=True):
-        own = tuple(ids)
-        scores = _scores(model, spoken, own, sketch)
-        compact = level == "compact"
-        trace = write_compact(item, prompt, own, scores, model) if compact else write_trace(prompt, scores)
-        outputs.append(SegmentOutput(ids=own, text=model.detokenise(own), trace=trace))
-    return outputs
-
-
-def _replay(
-    model: AutoregressiveModel, claimed: Written, item: SegmentInput, forced: Forced, sketch: NDArray[np.float64]
-) -> Replay:
-    """Score the provider's tokens, and add the values of its listed tokens and the margins."""
-    import torch
-
-    ids, decoding, listed = claimed.emitted, item.request.decoding, claimed.listed
-    parts, extra = [], []
-    for at, chunk in numbered(forced.chunks):
-        end = at + len(chunk)
-        wanted = torch.as_tensor(listed[at:end], device=chunk.device)
-        logprobs = torch.log_softmax(chunk, dim=-1)
-        parts.append(score_logprobs(logprobs, ids[at:end], max(1, listed.shape[1])))
-        places = [(item.index, step) for step in range(at, end)]
-        ruled = model.apply_rules(chunk, claimed.prompt, ids[:end], timestamps=decoding.timestamps)
-        extra.append((logprobs.gather(1, wanted), choice_margins(ruled, ids[at:end], decoding, places)))
-    at_listed, margins = columns(extra)
-    own = sketch[: len(claimed.scores.sketch)]
-    scores = _scores(model, Said(columns(parts), forced.start_logprobs, forced.states), ids, own)
-    return Replay(scores=scores, at_listed=at_listed, margins=margins)
-
-
-def _scores(model: AutoregressiveModel, said: Said, emitted: Sequence[int], sketch: NDArray[np.float64]) -> Scores:
-    ids, logprobs, chosen, entropy = said.columns
-    languages, no_speech = _start_scores(model, said.start)
-    return Scores(
-        ids=ids.astype(np.int64),
-        logprobs=logprobs,
-        chosen=chosen,
-        entropy=entropy,
-        ended=emitted[-1] in model.stop_ids,
-        language=languages,
-        no_speech=no_speech,
-        sketch=sketch,
-    )
-
-
-def _start_scores(
-    model: AutoregressiveModel, logprobs: NDArray[np.float64] | None
-) -> tuple[NDArray[np.float64], float]:
-    if logprobs is None:
-        return np.empty(0), float("nan")
-    no_speech = float("nan") if model.no_speech_id is None else float(np.exp(logprobs[model.no_speech_id]))
-    return logprobs[list(model.languages.values())], no_speech
-
-
-def _rerun(ids: Sequence[int], forced: Forced) -> Rerun:
-    return Rerun(tuple(ids), float(said(forced, ids, 1).columns[2].mean()))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.errors import UsageError
-from earmark.fingerprint.matched import Match, matched_filter
+from earmark.fingerprint.matched import Match, along_name, matched_filter
 from earmark.loading import family_of
 from earmark.protocols import AttributableFamily, Model
 from earmark.rules import Work
@@ -28,6 +28,8 @@ NEAREST = (0.6, 1.4)
 MOST_UNEXPLAINED = 0.5
 """An alternative that is named explains at least half of the deviation's energy."""
 NONE = "none of the known"
+MATCH, PROJECTION, UNEXPLAINED = "match_", "_projection", "_unexplained"
+"""Parts of the names of matches in a shape."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,16 @@ class Attribution:
             for name, match in self.matches.items()
             for part, value in (("projection", match.projection), ("unexplained", match.unexplained))
         }
+
+    def along(self) -> dict[str, float]:
+        """Return how far the provider deviates along each recipe, as statistics; see `Match.along`.
+
+        Example:
+            >>> match = Match(projection=0.98, unexplained=0.01, along=0.7)
+            >>> Attribution(name="int8", matches={"int8": match}).along()
+            {'along_int8': 0.7}
+        """
+        return {along_name(name): match.along for name, match in self.matches.items()}
 
     def __str__(self) -> str:
         """Return the name, with T of the recipe, or of the nearest one.
@@ -88,6 +100,47 @@ def library() -> list[Scenario]:
         quantise_cache(kind="fp8"),
         skip_layers(count=1),
     ]
+
+
+def recipes_of(names: Sequence[str]) -> list[Scenario]:
+    """Return recipes of the library by name.
+
+    Raises:
+        UsageError: The library has none of that name.
+
+    Example:
+        >>> [recipe.name for recipe in recipes_of(["fp8", "int8"])]
+        ['fp8', 'int8']
+    """
+    known = {recipe.name: recipe for recipe in library()}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UsageError(f"no recipe {unknown[0]!r}; known: {', '.join(known)}")
+    return [known[name] for name in names]
+
+
+def named_in(shape: Mapping[str, float]) -> str | None:
+    """Return which recipe a clip looks like by the matches in its shape; None where it was matched with none.
+
+    Args:
+        shape: What `Attribution.shape` wrote, and whatever stands beside it.
+
+    Example:
+        >>> named_in({"shape_rms": 0.1, "match_int8_projection": 0.98, "match_int8_unexplained": 0.01})
+        'int8'
+        >>> named_in({"match_int8_projection": 0.1, "match_int8_unexplained": 0.9}), named_in({"shape_rms": 0.1})
+        ('none of the known', None)
+    """
+    ends = len(MATCH), -len(PROJECTION)
+    names = [key[ends[0] : ends[1]] for key in shape if key.startswith(MATCH) and key.endswith(PROJECTION)]
+    matches = {
+        name: Match(
+            projection=shape[f"{MATCH}{name}{PROJECTION}"],
+            unexplained=shape.get(f"{MATCH}{name}{UNEXPLAINED}", float("nan")),
+        )
+        for name in names
+    }
+    return _name(matches) if matches else None
 
 
 def attribute(

@@ -1,6 +1,7 @@
-"""An audit: a stream of clips of one provider, verified in batches and decided sequentially, one line per clip.
+"""An audit: a stream of clips of one provider, verified in rounds and decided sequentially, one line per clip.
 
-The log is the state: a killed audit reads it back, repeats nothing and loses nothing.
+The log is the state: a killed audit reads it back and loses nothing. Engines verify, here or elsewhere; the decision is
+taken here alone, in the order of the clips.
 """
 
 from __future__ import annotations
@@ -10,22 +11,25 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
+from earmark.budget import Budget, from_seed
 from earmark.decision.betting import Audit
-from earmark.errors import OutputError, RecordError, UsageError
+from earmark.engines import Engine, Group, InProcess, Terms
+from earmark.errors import EarmarkError, OutputError, RecordError, UsageError
 from earmark.profiles import Profile
 from earmark.protocols import Model
 from earmark.records import lines
 from earmark.records.policy import Policy
 from earmark.records.verdict import Verdict
 from earmark.rules import Case
-from earmark.verification import Mode, verify_many
+from earmark.verification import Mode
 
 ROUND = 32
-"""Clips between two looks at the decision."""
+"""Clips that are verified together, and between two looks at the decision."""
+LEFT_OUT = ("budget.partial", "budget.skipped")
+"""Findings of clips that were not replayed whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +41,12 @@ class Entry:
         outcome: Its verdict.
         mode: `replay` or `reexecute`.
         score: What the audit bets on; infinite where a rule was broken or the provider withheld what it owes; None
-            where the clip does not count: the verifier's or the input's fault.
+            where the clip does not count: the verifier's or the input's fault, or the budget's choice.
         p_value: Conformal p-value of the clip alone.
         findings: Codes of the findings that decided.
         log_e: log e-value of the audit behind this clip.
         decision: Outcome of the audit behind this clip.
+        left_out: What the budget did not replay, in words; None where everything was.
     """
 
     clip: str
@@ -52,6 +57,7 @@ class Entry:
     findings: tuple[str, ...]
     log_e: float
     decision: str
+    left_out: str | None = None
 
     def to_json(self) -> str:
         """Return the entry as one line; an infinite score is written as a word."""
@@ -76,7 +82,7 @@ class Entry:
 
 def run_audit(
     cases: Iterable[tuple[str, Case]],
-    reference: Model,
+    reference: Model | Engine,
     profile: Profile,
     log: str | os.PathLike[str],
     *,
@@ -84,6 +90,7 @@ def run_audit(
     rate: float | None = None,
     tolerance: float | None = None,
     reexecute: float = 0.0,
+    budget: float | Budget = 1.0,
     seed: str = "",
     stop: bool = True,
     batch_size: int = 8,
@@ -93,14 +100,17 @@ def run_audit(
 
     Args:
         cases: Name and case of each clip; the names are distinct.
-        reference: The verifier's own copy of the claimed model.
+        reference: The verifier's own copy of the claimed model, or an engine whose workers hold copies.
         profile: Its calibrated profile.
-        log: The log; one flushed JSON line per clip. Clips that it already holds are not verified again.
+        log: The log; one JSON line per clip. What it already holds is not verified again, but for the round that a
+            kill cut short: its clips share their batch again, so that the log becomes the same.
         policy: What is accepted.
         rate: Promised false-alarm rate of the audit; by default the profile's.
         tolerance: Declared drift; by default the profile's.
         reexecute: Share of the clips that are decoded again, chosen by `seed`.
-        seed: The verifier's secret.
+        budget: Share of the clips that is replayed, chosen by `seed` and the evidence; a `Budget` chooses by its own
+            secret. What is not replayed whole counts neither for nor against the provider.
+        seed: The verifier's secret; with a budget at least 16 bytes.
         stop: End once the audit says FAIL; the rest of the clips stays unverified.
         batch_size: Segments at once.
         advance: Called with every new entry.
@@ -111,26 +121,34 @@ def run_audit(
     Raises:
         OutputError: The log cannot be written.
         RecordError: The log is of another audit.
-        UsageError: The profile is of another model, a name stands twice, or a share is no share.
+        UsageError: The profile is of another model, a name stands twice, a share is no share, or the seed too short.
     """
-    profile.check_fits(reference.info)
+    engine = reference if isinstance(reference, Engine) else InProcess(reference)
+    profile.check_fits(engine.info)
     if not 0 <= reexecute <= 1:
         raise UsageError(f"a share of {reexecute:g} to decode again; expected 0 to 1")
+    limit = budget if isinstance(budget, Budget) else from_seed(seed, budget)
+    terms = Terms(profile=profile, policy=policy, budget=limit, batch_size=batch_size)
     state = Audit(bets=profile.bets(rate=rate, tolerance=tolerance))
     done = _resume(Path(log), state)
-    remaining = _unverified(cases, done)
-    options = {"policy": policy, "profile": profile, "batch_size": batch_size}
+    if stop and state.outcome == "FAIL":
+        return state
+    finished, groups = set(done), (_group(clips, seed, reexecute) for clips in _rounds(cases, done))
     try:
         with Path(log).open("a", encoding="utf-8") as file:
-            while not (stop and state.outcome == "FAIL") and (group := list(islice(remaining, ROUND))):
-                modes: list[Mode] = ["reexecute" if _drawn(seed, name, reexecute) else "replay" for name, _ in group]
-                verdicts = _verify([case for _, case in group], modes, reference, **options)
-                for (name, _), mode, verdict in zip(group, modes, verdicts, strict=True):
+            for group, verdicts in engine.verify(groups, terms):
+                for name, mode, verdict in zip(group.names, group.modes, verdicts, strict=True):
+                    if name in finished:
+                        continue
                     entry = _entry(name, mode, verdict, profile, state)
                     file.write(entry.to_json() + "\n")
                     file.flush()
                     if advance is not None:
                         advance(entry)
+                if stop and state.outcome == "FAIL":
+                    break
+    except EarmarkError:
+        raise  # a missing clip is an OSError too
     except OSError as error:
         raise OutputError(f"{log} cannot be written: {error}") from error
     return state
@@ -149,25 +167,32 @@ def _resume(path: Path, state: Audit) -> list[str]:
     return names
 
 
-def _unverified(cases: Iterable[tuple[str, Case]], done: Sequence[str]) -> Iterator[tuple[str, Case]]:
+def _rounds(cases: Iterable[tuple[str, Case]], done: Sequence[str]) -> Iterator[list[tuple[str, Case]]]:
+    """Yield the clips that are left in rounds; where the log holds the first ones, from where its last round began."""
+    stream, finished = _distinct(cases), set(done)
+    first = list(islice(stream, len(done)))
+    if [name for name, _ in first] == [*done]:
+        stream = chain(first[len(first) - len(first) % ROUND :], stream)
+    else:
+        stream = ((name, case) for name, case in chain(first, stream) if name not in finished)
+    while clips := list(islice(stream, ROUND)):
+        if any(name not in finished for name, _ in clips):
+            yield clips
+
+
+def _distinct(cases: Iterable[tuple[str, Case]]) -> Iterator[tuple[str, Case]]:
     seen: set[str] = set()
-    finished = set(done)
     for name, case in cases:
         if name in seen:
             raise UsageError(f"clip {name!r} stands twice in the audit; each counts once")
         seen.add(name)
-        if name not in finished:
-            yield name, case
+        yield name, case
 
 
-def _verify(cases: Sequence[Case], modes: Sequence[Mode], reference: Model, **options: Any) -> list[Verdict]:
-    """Verify a group, each case in its own mode."""
-    found: dict[int, Verdict] = {}
-    for mode in dict.fromkeys(modes):
-        places = [i for i, own in enumerate(modes) if own == mode]
-        verdicts = verify_many([cases[i] for i in places], reference, mode=mode, **options)
-        found.update(zip(places, verdicts, strict=True))
-    return [found[i] for i in range(len(cases))]
+def _group(clips: Sequence[tuple[str, Case]], seed: str, reexecute: float) -> Group:
+    names, cases = zip(*clips, strict=True)
+    modes: list[Mode] = ["reexecute" if _drawn(seed, name, reexecute) else "replay" for name in names]
+    return Group(names=names, cases=cases, modes=tuple(modes))
 
 
 def _drawn(seed: str, name: str, share: float) -> bool:
@@ -189,6 +214,7 @@ def _entry(name: str, mode: Mode, verdict: Verdict, profile: Profile, state: Aud
         findings=tuple(finding.code for finding in verdict.findings if finding.severity != "note"),
         log_e=state.log_e,
         decision=state.outcome,
+        left_out=next((finding.found for finding in verdict.findings if finding.code in LEFT_OUT), None),
     )
 
 
@@ -206,8 +232,11 @@ def score_of(verdict: Verdict, profile: Profile) -> float | None:
 
     Returns:
         The clip's score S; infinity where a rule was broken, or where the clip stays INCONCLUSIVE by the provider's
-        fault; 0 for a recording that is equal bit for bit; None where it is the verifier's or the input's fault.
+        fault; 0 for a recording that is equal bit for bit; None where it is the verifier's or the input's fault, or
+        where a budget left segments out: whether a clip counts must not depend on what it holds.
     """
+    if any(finding.code in LEFT_OUT for finding in verdict.findings):
+        return None
     deciding = [finding for finding in verdict.findings if finding.severity != "note"]
     if any(finding.severity == "fail" and finding.code != "statistics.profile" for finding in deciding):
         return math.inf

@@ -1,7 +1,8 @@
 """A budget of the verifier: only a share of the segments is replayed, and the verdict says which.
 
 Which segments, nobody can know before the evidence is in the verifier's hands: they follow from a secret of the
-verifier and the digest of the evidence. Rules that need no replay are checked for all of them.
+verifier and the digest of the evidence. Rules that need no replay are checked for all of them. Where evidence holds a
+sketch, the encoder can be run over the others as well, up to a depth (`earmark.probing`).
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import hashlib
 import math
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from earmark.errors import UsageError
+from earmark.profiles import Power
 from earmark.records.verdict import note, unclear
 from earmark.rules import Work
 
@@ -21,6 +24,10 @@ LEAST_SECRET = 16
 """Bytes below which a secret can be guessed."""
 EXAMPLE_SHARE = 0.1
 """Share of cheated segments for which a verdict states the power of its choice."""
+TOTALS: Mapping[Literal["segments", "clips"], int] = {"segments": 60, "clips": 100}
+"""For which a profile states the power of a budget: half an hour in pieces of 30 s, and a small audit."""
+SHARES = (0.1, 0.25, 0.5)
+"""Budgets for which it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +37,10 @@ class Budget:
     Attributes:
         share: Expected share of the segments, above 0 and at most 1.
         least: Segments of each clip that are replayed in any case; with 0 whole clips may be left out.
+        whole: Draw clips instead of segments: each is replayed whole with the probability `share`, else `least`
+            segments of it.
+        depth: Layers of the encoder that are run over the segments that are left out, to compare what evidence with a
+            sketch shows of these layers; None for none. No token is looked at, so it never leads to a PASS.
         secret: What chooses them; random by default. One that is kept repeats the choice.
 
     Raises:
@@ -44,6 +55,8 @@ class Budget:
 
     share: float
     least: int = 0
+    whole: bool = False
+    depth: int | None = None
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +66,31 @@ class Budget:
         if self.least < 0 or len(self.secret) < LEAST_SECRET:
             expected = f"0 or more, and {LEAST_SECRET} bytes or more"
             raise UsageError(f"a budget with least {self.least} and a secret of {len(self.secret)} bytes; {expected}")
+        if self.depth is not None and self.depth < 1:
+            raise UsageError(f"a budget with a depth of {self.depth}; expected 1 or more layers, or None")
+
+
+def from_seed(seed: str, share: float, least: int = 0) -> Budget:
+    """Return the budget of an audit: it draws whole clips, and the same ones after a restart.
+
+    Args:
+        seed: The verifier's secret.
+        share: Share of the clips that is replayed whole.
+        least: Segments of each of the others that are replayed.
+
+    Raises:
+        UsageError: The seed could be guessed, or a value is outside its range.
+
+    Example:
+        >>> budget = from_seed("sixteen letters or more", 0.5)
+        >>> choose(budget, "e3b0", 3), choose(budget, "a1c4", 3)
+        ((0, 1, 2), ())
+    """
+    secret = seed.encode("utf-8", "surrogateescape")
+    if share < 1 and len(secret) < LEAST_SECRET:
+        expected = f"{LEAST_SECRET} or more, or a provider could foresee what is replayed: give --seed, and keep it"
+        raise UsageError(f"a budget with a seed of {len(secret)} bytes; expected {expected}")
+    return Budget(share=share, least=least, whole=True, secret=hashlib.sha256(b"earmark/budget\0" + secret).digest())
 
 
 def choose(budget: Budget, evidence: str, segments: int) -> tuple[int, ...]:
@@ -70,25 +108,65 @@ def choose(budget: Budget, evidence: str, segments: int) -> tuple[int, ...]:
     seed = hashlib.sha256(budget.secret + evidence.encode()).digest()
     drawn = random.Random(seed)  # noqa: S311 - the seed is secret
     wanted = budget.share * segments
-    count = math.floor(wanted) + (drawn.random() < wanted - math.floor(wanted))
+    if budget.whole:
+        count = segments * (drawn.random() < budget.share)
+    else:
+        count = math.floor(wanted) + (drawn.random() < wanted - math.floor(wanted))
     return tuple(sorted(drawn.sample(range(segments), min(segments, max(count, budget.least)))))
 
 
-def power(segments: int, checked: int, cheated: int) -> float:
-    """Return the probability that a cheat is among the segments that were checked.
+def power(segments: int, checked: int, cheated: int, found: float = 1.0) -> float:
+    """Return the probability that a cheat is found among the segments that were checked.
 
     Args:
         segments: Segments of the clip.
         checked: How many were replayed.
         cheated: On how many of them the provider cheated.
+        found: Probability that a cheat stands out where it is replayed.
 
-    Source: the hypergeometric distribution, P(0 of `checked` draws without replacement hits one of `cheated`).
+    Source: 1 - E (1 - found)^H, with H hits among `checked` draws without replacement (hypergeometric distribution).
 
     Example:
-        >>> power(12, 3, 1), power(12, 3, 12)
-        (0.25, 1.0)
+        >>> power(12, 3, 1), power(12, 3, 12), power(12, 3, 12, found=0.5)
+        (0.25, 1.0, 0.875)
     """
-    return 1.0 - math.comb(segments - cheated, checked) / math.comb(segments, checked)
+    every = math.comb(segments, checked)
+    missed = (
+        math.comb(cheated, hits) * math.comb(segments - cheated, checked - hits) / every * (1.0 - found) ** hits
+        for hits in range(min(cheated, checked) + 1)
+    )
+    return 1.0 - math.fsum(missed)
+
+
+def powers(found: Mapping[str, float]) -> tuple[Power, ...]:
+    """Return what budgets find of each provider: a tenth, a quarter and a half, of segments and of clips.
+
+    Args:
+        found: Provider to the share of its clips that stand out when they are replayed whole.
+
+    Returns:
+        Rows of a table, with a cheat on a tenth and on all of the segments or clips.
+
+    Example:
+        >>> row = powers({"int8": 0.9})[0]
+        >>> row.unit, row.total, row.share, row.cheated, round(row.power, 3)
+        ('segments', 60, 0.1, 0.1, 0.445)
+    """
+    return tuple(
+        Power(
+            provider=name,
+            found=rate,
+            unit=unit,
+            total=total,
+            share=share,
+            cheated=cheated,
+            power=power(total, round(share * total), round(cheated * total), rate),
+        )
+        for name, rate in found.items()
+        for unit, total in TOTALS.items()
+        for share in SHARES
+        for cheated in (EXAMPLE_SHARE, 1.0)
+    )
 
 
 def spend(works: Sequence[Work], budget: Budget) -> None:
@@ -107,12 +185,14 @@ def spend(works: Sequence[Work], budget: Budget) -> None:
 
 def _limit(work: Work, places: Sequence[int], budget: Budget) -> None:
     segments = len(work.inputs)
+    work.left = [(work.inputs[i], work.traces[i]) for i in range(segments) if i not in places]
     if not places:
         found = f"none of {segments} segments replayed, by a budget of {budget.share:g}"
         work.findings.append(unclear("budget.skipped", "verifier", found, "a replay behind every PASS"))
         return
     work.inputs, work.traces = [work.inputs[i] for i in places], [work.traces[i] for i in places]
     if len(places) < segments:
+        work.part = True
         cheated = math.ceil(EXAMPLE_SHARE * segments)
         found = f"{len(places)} of {segments} segments replayed, numbers {', '.join(map(str, places))}"
         chance = f"{power(segments, len(places), cheated):.0%}"

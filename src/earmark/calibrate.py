@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from earmark.budget import powers
 from earmark.decision.betting import TOLERANCE
 from earmark.decision.conformal import clips_needed, conformal_p, promised_rate
 from earmark.decision.score import Scale, fit_scale
 from earmark.errors import UsageError
+from earmark.fingerprint.matched import along_name
 from earmark.fingerprint.types import FINGERPRINT_VERSION
 from earmark.limits import DEFAULT_K
 from earmark.profiles import Header, HeldOut, Profile, provenance
@@ -89,6 +91,7 @@ def calibrate(
     shares: Shares | None = None,
     k: int = DEFAULT_K,
     source: str = "",
+    recipes: Sequence[str] = (),
 ) -> Profile:
     """Make a profile from the honest rows of a run.
 
@@ -96,7 +99,8 @@ def calibrate(
     largest score of its scenarios. A held-out clip is tested under one scenario, in turn.
 
     Args:
-        run: Rows of one model, precision and level; see `earmark.study`.
+        run: Rows of one model, precision and level; see `earmark.study`. Of dishonest rows, where there are some, the
+            profile states what budgets find.
         channels: Statistics that take part, in the family's fixed order.
         rate: False-alarm rate of one clip; by default the smallest that the clips can promise, at least 1e-3.
         tolerance: Declared drift in audits.
@@ -104,6 +108,7 @@ def calibrate(
         shares: Sizes of the three parts.
         k: Listed tokens per position of the evidence.
         source: Where the clips came from, for people.
+        recipes: Known cheats whose direction takes part in the score, at most three; the rows were measured with them.
 
     Returns:
         The profile.
@@ -111,14 +116,16 @@ def calibrate(
     Raises:
         UsageError: The run mixes models, has no honest rows, or too few clips for the rate.
     """
+    along = tuple(map(along_name, recipes))
+    channels = (*channels, *along)
     rows = [row for row in run if row.honest]
-    first = _one_kind(rows)
+    first = _one_kind(rows, run)
     split = split_bases([row.base for row in rows], shares)
     needed = max(LEAST_DEVELOPMENT, len(channels))
     if len(split.development) < needed:
         raise UsageError(f"{len(split.development)} development clips; {needed} or more are needed to fit the scale")
     development = [row for row in rows if row.base in split.development]
-    scale = fit_scale(channels, Run(development).matrix(channels))
+    scale = fit_scale(channels, Run(development).matrix(channels), linear=along)
     scores = _largest(rows, split.conformal, scale)
     promised = _rate(rate, len(scores))
     return Profile(
@@ -141,16 +148,18 @@ def calibrate(
             development=len(split.development),
             held_out=_test(rows, split.held_out, scale, scores, promised),
             scenarios=tuple(Run(rows).scenarios()),
+            recipes=tuple(recipes),
+            power=powers(_found([row for row in run if not row.honest], split, scale, scores, promised)),
             provenance=provenance(source=source, clips=len({row.base for row in rows})),
         ),
         scores=np.sort(scores),
     )
 
 
-def _one_kind(rows: Sequence[Row]) -> Row:
+def _one_kind(rows: Sequence[Row], run: Sequence[Row]) -> Row:
     if not rows:
         raise UsageError("the run holds no honest rows; calibration needs honest scenarios")
-    kinds = {(row.model, row.weights, row.precision, row.level) for row in rows}
+    kinds = {(row.model, row.weights, row.precision, row.level) for row in run}
     if len(kinds) > 1:
         shown = ", ".join(f"{model} {precision} {level}" for model, _, precision, level in sorted(kinds)[:4])
         raise UsageError(f"the run mixes {shown}; a profile belongs to one model, precision and level")
@@ -200,3 +209,21 @@ def _test(
     alarms = int((conformal_p(scores, calibration) <= rate).sum()) if len(scores) else 0
     broken = sum(bool(np.isposinf(score)) for score in scores)
     return HeldOut(clips=len(chosen), alarms=max(alarms, broken))
+
+
+def _found(
+    rows: Sequence[Row], split: Split, scale: Scale, calibration: NDArray[np.float64], rate: float
+) -> dict[str, float]:
+    """Return the share of each cheat's clips that the profile FAILs, and `any` for one that is found everywhere."""
+    kept = [_by_rules(row) for row in rows if row.base not in split.development]
+    shares = {"any": 1.0}
+    for name in Run(kept).scenarios():
+        scores = _scores([row for row in kept if row.scenario == name], scale)
+        shares[name] = float((conformal_p(scores, calibration) <= rate).mean())
+    return shares
+
+
+def _by_rules(row: Row) -> Row:
+    """Return a row without what another profile, or bounds, said of its statistics."""
+    judged = row.findings and all(code.startswith("statistics.") for code in row.findings)
+    return replace(row, outcome="PASS") if judged else row

@@ -30,7 +30,7 @@ class Judgement:
     Attributes:
         findings: Facts that decide, or keep the question open.
         profile: Name of what judged, or None.
-        p_value: Conformal p-value, where a calibrated profile gave one.
+        p_value: Conformal p-value, where a calibrated profile gave one of the whole clip.
     """
 
     findings: tuple[Finding, ...]
@@ -64,14 +64,17 @@ class Judge:
         if isinstance(self._given, Profile):
             self._given.check_fits(model.info)  # raises before any clip is replayed
 
-    def judge(self, comparison: Comparison, *, strategy: str, level: str, k: int) -> Judgement:
+    def judge(self, comparison: Comparison, *, strategy: str, level: str, k: int, part: bool = False) -> Judgement:
         """Judge one clip.
+
+        A calibrated profile promises its rate for whole clips: by a part of one, nobody FAILs.
 
         Args:
             comparison: Evidence against replay.
             strategy: Decoding of the request.
             level: Level of the evidence.
             k: Fewest listed tokens per position of its segments.
+            part: Whether a budget left segments of the clip out.
         """
         chosen = self._given if self._given is not None else self._find(strategy, level)
         if chosen == PROVISIONAL:
@@ -82,9 +85,14 @@ class Judge:
             unfit = _unfit(chosen.header, strategy, level, k)
             if unfit is not None:
                 return Judgement(findings=(unfit,), profile=chosen.name)
-            return self._by_profile(chosen, comparison)
+            return self._by_profile(chosen, comparison, part=part)
         expected = "a profile of this model (`earmark calibrate`), or profile='provisional' for documented bounds"
         return Judgement(findings=(unclear("profile.missing", "verifier", "no profile", expected),))
+
+    def recipes(self, strategy: str, level: str) -> tuple[str, ...]:
+        """Return the known cheats whose direction the profile of such clips looks along."""
+        chosen = self._given if self._given is not None else self._find(strategy, level)
+        return chosen.header.recipes if isinstance(chosen, Profile) else ()
 
     def _find(self, strategy: str, level: str) -> Profile | None:
         key = (strategy, level)
@@ -92,17 +100,22 @@ class Judge:
             self._found[key] = find_profile(self.model.info, strategy, level)
         return self._found[key]
 
-    def _by_profile(self, profile: Profile, comparison: Comparison) -> Judgement:
+    def _by_profile(self, profile: Profile, comparison: Comparison, *, part: bool) -> Judgement:
         header = profile.header
         own = profile.judge(comparison.fingerprint)
         findings = list(_few(comparison, max(self.policy.min_positions, header.least_positions)))
         if own.p_value <= header.rate:
             found = f"p = {own.p_value:.2g}, led by {own.leading} ({comparison.fingerprint[own.leading]:.3g})"
-            findings.append(broken("statistics.profile", found, f"p above {header.rate:.2g} on honest clips"))
+            expected = f"p above {header.rate:.2g} on honest clips"
+            if part:
+                expected += ", which is promised for whole clips: verify this one without a budget"
+                findings.append(unclear("statistics.part", "verifier", f"{found} on a part of the clip", expected))
+            else:
+                findings.append(broken("statistics.profile", found, expected))
         elif not own.p_value > header.rate:  # NaN
             findings.append(unclear("statistics.none", "input", "no statistic applies", "one at least"))
             return Judgement(findings=tuple(findings), profile=profile.name)
-        return Judgement(findings=tuple(findings), profile=profile.name, p_value=own.p_value)
+        return Judgement(findings=tuple(findings), profile=profile.name, p_value=None if part else own.p_value)
 
 
 def _unfit(header: Header, strategy: str, level: str, k: int) -> Finding | None:

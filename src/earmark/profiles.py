@@ -18,6 +18,7 @@ from earmark.decision.betting import TOLERANCE, Bets, place_bets
 from earmark.decision.conformal import conformal_p, promised_rate, upper_bound
 from earmark.decision.score import Scale
 from earmark.errors import OutputError, RecordError, UsageError
+from earmark.fingerprint.matched import along_name
 from earmark.fingerprint.types import FINGERPRINT_VERSION, Fingerprint
 from earmark.protocols import ModelInfo
 from earmark.records import codec
@@ -30,6 +31,8 @@ Numbers = Annotated[tuple[float, ...], msgspec.Meta(max_length=256)]
 
 SCORES_FILE = "scores.safetensors"
 PROFILE_FILE = "profile.json"
+MOST_RECIPES = 3
+"""More would make honest clips pay for directions that nobody takes."""
 
 
 class HeldOut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +54,29 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             0.000998
         """
         return float(upper_bound(self.alarms, self.clips, level)) if self.clips else 1.0
+
+
+class Power(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a budget finds of one provider: computed, not measured.
+
+    Attributes:
+        provider: Name of the cheat; `any` for one that is found wherever it is replayed.
+        found: Share of its clips that stood out when they were replayed whole.
+        unit: What the budget draws.
+        total: How many there are.
+        share: Share of them that is replayed.
+        cheated: Share of them on which the provider cheats.
+        power: Probability that one at least of those that are replayed stands out; an audit asks for more
+            (`earmark.decision.power`).
+    """
+
+    provider: Name
+    found: Share
+    unit: Literal["segments", "clips"]
+    total: Count
+    share: Share
+    cheated: Share
+    power: Share
 
 
 class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,6 +102,9 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
         held_out: Honest clips that were only tested.
         scenarios: Honest scenarios that were run.
         provenance: Clips, seeds, versions and command.
+        recipes: Known cheats whose direction takes part in the score (`earmark.attribution`), one more replay for each;
+            their channels are the last.
+        power: What budgets find (`earmark.budget.powers`).
     """
 
     FORMAT: ClassVar[str] = "earmark.profile/1"
@@ -100,9 +129,18 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     held_out: HeldOut
     scenarios: tuple[Name, ...] = ()
     provenance: dict[str, str] = msgspec.field(default_factory=dict)
+    recipes: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MOST_RECIPES)] = ()
+    power: Annotated[tuple[Power, ...], msgspec.Meta(max_length=4096)] = ()
+
+    @property
+    def along(self) -> tuple[str, ...]:
+        """The channels of the recipes."""
+        return tuple(map(along_name, self.recipes))
 
     def __post_init__(self) -> None:
-        """Refuse a scale that does not fit its channels."""
+        """Refuse a scale that does not fit its channels, and recipes that are no channels."""
+        if self.channels[len(self.channels) - len(self.recipes) :] != self.along:
+            raise ValueError(f"recipes {', '.join(self.recipes)} need the last channels {', '.join(self.along)}")
         sizes = {len(self.channels), len(self.floor), len(self.median), len(self.width)}
         numbers = (*self.floor, *self.median, *self.width)
         if len(sizes) > 1 or not all(map(math.isfinite, numbers)) or min(self.width) <= 0 or min(self.floor) < 0:
@@ -146,7 +184,13 @@ class Profile:
     def scale(self) -> Scale:
         """The scale of the channels."""
         header = self.header
-        return Scale(channels=header.channels, floor=header.floor, median=header.median, width=header.width)
+        return Scale(
+            channels=header.channels,
+            floor=header.floor,
+            median=header.median,
+            width=header.width,
+            linear=frozenset(header.along),
+        )
 
     def judge(self, fingerprint: Mapping[str, float]) -> Judgement:
         """Return score and p-value of one clip.

@@ -44,7 +44,11 @@ class Case:
 
 @dataclass(slots=True, kw_only=True)
 class Work:
-    """A case on its way: findings so far, and what the replay needs once the rules hold."""
+    """A case on its way: findings so far, and what the replay needs once the rules hold.
+
+    `exact` says that the bits are equal, `part` that a budget left segments out; `left` holds input and trace of
+    each of these.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     evidence: Evidence | None = None
@@ -55,6 +59,8 @@ class Work:
     replays: list[Any] = field(default_factory=list)
     comparison: Comparison | None = None
     exact: bool = False
+    part: bool = False
+    left: list[tuple[Any, Any]] = field(default_factory=list)
     proves: Proves = "reconstructable"
     request_inside: bool = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -10,12 +11,14 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Any, Literal
 
-from earmark.attribution import Attribution, attribute
+from earmark.attribution import Attribution, attribute, recipes_of
 from earmark.budget import Budget, spend
 from earmark.errors import UsageError
 from earmark.exact import find_exact
+from earmark.fingerprint.matched import along_name
 from earmark.judging import Judge, Judgement, ProfileLike
 from earmark.loading import family_of
+from earmark.probing import look
 from earmark.protocols import Advance, Model
 from earmark.recording import AudioLike
 from earmark.records.evidence import Evidence
@@ -128,7 +131,8 @@ def verify_many(
     while group := list(islice(stream, CASES_AT_ONCE * batch_size)):
         works = [prepare(case, reference, rules) for case in group]
         spend(works, limit)
-        _replay([work for work in works if work.open], reference, batch_size, mode)
+        _replay([work for work in works if work.open], reference, judge, batch_size, mode)
+        look(works, reference, judge, limit.depth, batch_size)
         verdicts = [_judge(work, reference, judge) for work in works]
         for verdict in _attributed(verdicts, works, reference, attribution, recipes, batch_size=batch_size):
             yield verdict
@@ -139,18 +143,20 @@ def verify_many(
 # Replay and decision
 
 
-def _replay(works: Sequence[Work], model: Model, batch_size: int, mode: Mode) -> None:
+def _replay(works: Sequence[Work], model: Model, judge: Judge, batch_size: int, mode: Mode) -> None:
     """Replay all open cases together; where that breaks, one by one, so that no case shelters its neighbours."""
     if not works:
         return
     try:
         if mode == "reexecute":
             find_exact(works, model, batch_size)
-        _compare([work for work in works if not work.exact], model, batch_size, mode)
+        compared = [work for work in works if not work.exact]
+        _compare(compared, model, batch_size, mode)
+        _match(compared, model, judge, batch_size)
     except Exception as error:  # noqa: BLE001 - the plugin border: a fault of ours is INCONCLUSIVE, never a verdict
         if len(works) > 1:
             for work in works:
-                _replay([work], model, batch_size, mode)
+                _replay([work], model, judge, batch_size, mode)
             return
         found = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         works[0].comparison = None
@@ -173,6 +179,27 @@ def _compare(works: Sequence[Work], model: Model, batch_size: int, mode: Mode) -
             )
 
 
+def _match(works: Sequence[Work], model: Model, judge: Judge, batch_size: int) -> None:
+    """Add to the statistics how far each case deviates along the recipes that its profile looks along."""
+    groups: dict[tuple[str, ...], list[Work]] = {}
+    for work in works:
+        if work.comparison is not None and (names := _recipes(work, judge)):
+            groups.setdefault(names, []).append(work)
+    for names, group in groups.items():
+        found = attribute(group, model.in_float32(), recipes_of(names), batch_size=batch_size)
+        for work, own in zip(group, found, strict=True):
+            if work.comparison is not None:
+                along = dict.fromkeys(map(along_name, names), math.nan) | (own.along() if own else {})
+                fingerprint = work.comparison.fingerprint.extended(along)
+                work.comparison = replace(work.comparison, fingerprint=fingerprint)
+
+
+def _recipes(work: Work, judge: Judge) -> tuple[str, ...]:
+    if work.request is None or work.evidence is None:
+        return ()
+    return judge.recipes(work.request.decoding.strategy, work.evidence.level)
+
+
 def _in_turn(
     run: Callable[..., list[Any]], model: Model, works: Sequence[Work], batch_size: int
 ) -> dict[int, list[Any]]:
@@ -191,7 +218,7 @@ def _judge(work: Work, model: Model, judge: Judge) -> Verdict:
         fingerprint = work.comparison.fingerprint
         strategy, level = work.request.decoding.strategy, work.evidence.level
         k = min(map(family_of(model).listed, work.traces))
-        judgement = judge.judge(work.comparison, strategy=strategy, level=level, k=k)
+        judgement = judge.judge(work.comparison, strategy=strategy, level=level, k=k, part=work.part)
         work.findings += (*work.comparison.findings, *judgement.findings)
     elif work.exact:
         found = "the same tokens and numbers, bit for bit, as the reference's own recording"
@@ -234,7 +261,7 @@ def _attributed(
 def _named(verdict: Verdict, found: Attribution) -> Verdict:
     fingerprint = verdict.fingerprint
     if fingerprint is not None:
-        fingerprint = replace(fingerprint, shape={**fingerprint.shape, **found.shape()})
+        fingerprint = replace(fingerprint, shape={**fingerprint.shape, **found.shape()}).extended(found.along())
     return replace(verdict, attribution=str(found), fingerprint=fingerprint)
 
 

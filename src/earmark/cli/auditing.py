@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from earmark.audit import Entry, run_audit
+from earmark.budget import EXAMPLE_SHARE, from_seed
 from earmark.cli import FAILED, INCONCLUSIVE, PASSED, files, openings, show
-from earmark.cli.options import Attention, BatchSize, Device, Drawn, Dtype, Json, Policy, Reference, loading
+from earmark.cli.options import (
+    Attention,
+    BatchSize,
+    Budget,
+    BudgetLeast,
+    ClipAudio,
+    Device,
+    Devices,
+    Drawn,
+    Dtype,
+    Engine,
+    Json,
+    Policy,
+    Processes,
+    Reference,
+    StoredReceipt,
+    StoredRequest,
+)
 from earmark.decision.betting import Audit
+from earmark.decision.power import expected_power
+from earmark.engines import Source, open_engine
 from earmark.errors import UsageError
-from earmark.loading import load
 from earmark.profiles import Profile, find_profile, load_profile
 from earmark.protocols import ModelInfo
 from earmark.records.policy import load_policy
@@ -25,9 +45,9 @@ def audit(
     evidence: Annotated[list[str], typer.Argument(help="Opened evidence: files or folders.", show_default=False)],
     model: Reference,
     log: Annotated[Path, typer.Option(help="One line per clip; a killed audit goes on from it.")],
-    audio: Annotated[Path | None, typer.Option(help="The folder of the clips.")] = None,
-    request: Annotated[Path | None, typer.Option(help="The folder of the requests.")] = None,
-    receipt: Annotated[Path | None, typer.Option(help="The folder of the stored receipts.")] = None,
+    audio: ClipAudio = None,
+    request: StoredRequest = None,
+    receipt: StoredReceipt = None,
     drawn: Drawn = None,
     unanswered: Annotated[
         Path | None, typer.Option(help="Folder with your own notes of what a server did not answer.")
@@ -38,8 +58,13 @@ def audit(
     rate: Annotated[float | None, typer.Option(help="Promised false-alarm rate; by default the profile's.")] = None,
     tolerance: Annotated[float | None, typer.Option(help="Factor by which honest noise may drift.")] = None,
     reexecute: Annotated[float, typer.Option(help="Share of the clips that are decoded again.")] = 0.0,
-    seed: Annotated[str, typer.Option(help="The verifier's secret: which clips are decoded again.")] = "",
+    budget: Budget = 1.0,
+    budget_least: BudgetLeast = 0,
+    seed: Annotated[str, typer.Option(help="The verifier's secret: which clips are replayed or decoded again.")] = "",
     stop: Annotated[bool, typer.Option(help="End as soon as the provider is found out.")] = True,
+    engine: Engine = "local",
+    processes: Processes = None,
+    devices: Devices = None,
     device: Device = None,
     dtype: Dtype = "float32",
     batch_size: BatchSize = 8,
@@ -49,10 +74,13 @@ def audit(
     """Verify many openings of one provider and decide about it, at a guaranteed rate, as early as possible."""
     if unanswered is None and (notes := files.find_notes([Path(place) for place in evidence])):
         raise UsageError(f"{notes[0].path} says that a server gave no evidence; count it with --unanswered FOLDER")
+    limit = from_seed(seed, budget, budget_least)
     found, cases = openings.cases_of(evidence, audio, request, receipt, drawn, unanswered)
-    reference = load(model, **loading(device, dtype, attention))
-    calibrated = load_profile(profile) if profile else _shipped(reference.info, level)
-    with show.progress("auditing", len(cases)) as step:
+    source = Source(model=model, dtype=dtype, arithmetic=None if reexecute else "float32", attention=attention)
+    places = [place.strip() for place in devices.split(",")] if devices else []
+    opened = open_engine(source, kind=engine, device=device, devices=places, processes=processes)
+    with closing(opened), show.progress("auditing", len(cases)) as step:
+        calibrated = load_profile(profile) if profile else _shipped(opened.info, level)
 
         def advance(entry: Entry) -> None:
             step(1)
@@ -61,19 +89,20 @@ def audit(
 
         state = run_audit(
             zip((item.name for item in found), cases, strict=True),
-            reference,
+            opened,
             calibrated,
             log,
             policy=load_policy(policy) if policy else None,
             rate=rate,
             tolerance=tolerance,
             reexecute=reexecute,
+            budget=limit,
             seed=seed,
             stop=stop,
             batch_size=batch_size,
             advance=advance,
         )
-    _report(state, log, as_json=as_json)
+    _report(state, log, len(cases), budget, as_json=as_json)
     return CODES[state.outcome]
 
 
@@ -85,7 +114,7 @@ def _shipped(info: ModelInfo, level: str) -> Profile:
     return profile
 
 
-def _report(state: Audit, log: Path, *, as_json: bool) -> None:
+def _report(state: Audit, log: Path, clips: int, budget: float, *, as_json: bool) -> None:
     bets = state.bets
     facts = {
         "decision": state.outcome,
@@ -94,6 +123,8 @@ def _report(state: Audit, log: Path, *, as_json: bool) -> None:
         "fails_at": 2 / bets.rate,
         "promised_rate": bets.rate,
         "undetectable_share": bets.undetectable_share(),
+        "budget": budget,
+        "power_at_tenth": expected_power(bets, clips, EXAMPLE_SHARE, drawn=budget),
         "log": str(log),
     }
     if as_json:

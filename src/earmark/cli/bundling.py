@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from earmark.bundles import (
-    BUNDLE_FILE,
-    STATE_CLIPS,
-    difference,
-    elsewhere,
-    encoder_states,
-    facts_of,
-    load_bundle,
-    load_states,
-    make_bundle,
-)
+from earmark.bundles import BUNDLE_FILE, elsewhere, facts_of, hold_against, load_bundle, make_bundle
 from earmark.cli import PASSED, show
 from earmark.cli.samples import find_samples
 from earmark.comparisons import Task, two_honest
@@ -26,6 +17,9 @@ from earmark.errors import UsageError
 from earmark.examples import load_examples, path_beside
 from earmark.loading import load
 from earmark.protocols import Model
+from earmark.recording import load_audio
+from earmark.records import lines
+from earmark.stages import UNITS, parting
 from earmark.study import Sample
 
 
@@ -59,16 +53,20 @@ def is_bundle(source: str) -> bool:
 
 
 def samples_of(folder: str, samples: Sequence[Sample]) -> list[Sample]:
-    """Return the clips that a bundle holds.
+    """Return the clips that a bundle holds and whose audio is the same on both machines.
 
     Raises:
-        UsageError: None of them is in it.
+        UsageError: None of them is in it, or their audio is other audio there.
     """
-    names = {own.clip for own in load_bundle(folder).clips}
-    found = [sample for sample in samples if sample.name in names]
+    there = {own.clip: own.audio for own in load_bundle(folder).clips}
+    found = [sample for sample in samples if sample.nonce in there]
     if not found:
         raise UsageError(f"none of the {len(samples)} clips is in the bundle; give those that it was made of")
-    return found
+    same = [sample for sample in found if load_audio(sample.audio).digest == there[sample.nonce]]
+    if not same:
+        expected = "the files that the bundle was made of, decoded and resampled alike"
+        raise UsageError(f"the machines part ways at the audio: all {len(found)} digests differ; expected {expected}")
+    return same
 
 
 def task_of(folder: str, reference: Model) -> Task:
@@ -85,18 +83,27 @@ def task_of(folder: str, reference: Model) -> Task:
     return Task(reference=reference, scenarios=(*two_honest(), elsewhere(folder)))
 
 
-def note_bundle(folder: str, reference: Model, samples: Sequence[Sample], run: Path) -> None:
-    """Write down beside the run what both machines are, and how far their encoders are apart."""
+def note_bundle(folder: str, reference: Model, samples: Sequence[Sample], run: Path, *, as_json: bool) -> None:
+    """Say where the machines part ways first, and write it down beside the run with what both machines are.
+
+    Args:
+        folder: The bundle.
+        reference: The model on this machine.
+        samples: The clips, those with other audio among them.
+        run: The run.
+        as_json: Whether to print one JSON line instead of a table.
+    """
+    stages, bundle = hold_against(reference, folder, samples), load_bundle(folder)
+    if as_json:
+        found = [{**dataclasses.asdict(own), "difference": lines.from_float(own.difference)} for own in stages]
+        show.json_line({"parting": parting(stages), "stages": found})
+    else:
+        rows = [[own.name, f"{own.difference:.2g}", f"{own.tolerance:g}", UNITS[own.name]] for own in stages]
+        show.table(("stage", "largest difference", "honest up to", "unit"), rows, title=parting(stages))
     examples = load_examples(run)
     if examples is None:
         return
-    bundle = load_bundle(folder)
-    known = {sample.name: sample for sample in samples}
-    chosen = [own.clip for own in bundle.clips[:STATE_CLIPS]]
-    first = [known[name].clip() for name in chosen if name in known]
-    facts = {f"here, {name}": value for name, value in facts_of(reference).items()}
+    facts = {"stages": parting(stages), **{f"stage {own.name}": str(own) for own in stages}}
+    facts |= {f"here, {name}": value for name, value in facts_of(reference).items()}
     facts |= {f"elsewhere, {name}": value for name, value in bundle.facts.items()}
-    if len(first) == len(chosen):
-        apart = difference(encoder_states(reference, first), load_states(folder))
-        facts["encoder states, largest relative difference"] = f"{apart:.2g}"
     msgspec.structs.replace(examples, provenance={**examples.provenance, **facts}).save(path_beside(run))

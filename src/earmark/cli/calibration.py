@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from earmark.attribution import recipes_of
 from earmark.calibrate import calibrate as profile_of
 from earmark.calibrate import channels_of
 from earmark.cli import PASSED, files, show
@@ -24,10 +26,15 @@ from earmark.cli.options import (
 from earmark.decision.conformal import clips_needed
 from earmark.errors import UsageError
 from earmark.loading import family_of, load
-from earmark.profiles import Profile
+from earmark.profiles import MOST_RECIPES, Profile
+from earmark.protocols import Model
+from earmark.scenarios.core import Scenario
 from earmark.scenarios.honest import honest_scenarios
 from earmark.study import Sample, study
 
+DEFAULT_RECIPES = {"bf16": ("int8", "fp8", "kv-fp8")}
+"""By claimed precision; the weights' errors of these are smaller than the honest noise of the precision."""
+NO_RECIPE = "none"
 CLIPS_FOR_RATE = 7 / 3
 """Clips per calibration clip: a seventh fits the scale, three sevenths calibrate, three are held out."""
 
@@ -40,6 +47,13 @@ def calibrate(
     level: Annotated[str, typer.Option(help="Level of the evidence: scores or sketch.")] = "scores",
     language: Language = "en",
     tolerance: Annotated[float, typer.Option(min=1.0, help="Factor by which honest noise may drift.")] = 1.5,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Known cheat whose direction the score looks along, at most three; may be repeated; none: no recipe. "
+            "By default int8, fp8 and kv-fp8 for bfloat16, whose own noise hides them, and none for other precisions."
+        ),
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="File of the measured rows; a killed run goes on from it.")] = None,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -53,6 +67,7 @@ def calibrate(
         needed = round(clips_needed(rate) * CLIPS_FOR_RATE + 1)
         raise UsageError(f"a rate of {rate:g} needs {needed} clips; {len(found)} were given")
     reference = load(model, **loading(device, dtype, attention))
+    recipes = _recipes(reference, recipe)
     scenarios = honest_scenarios()
     samples = [Sample(name=item.name, audio=item.path, language=language) for item in found]
     with show.progress("calibrating", len(samples) * len(scenarios)) as step:
@@ -63,13 +78,33 @@ def calibrate(
             run or out.with_name(out.name + ".run.jsonl"),
             level=level,  # type: ignore[arg-type]  # checked when it is recorded
             batch_size=batch_size,
+            recipes=recipes,
             advance=step,
         )
     channels = channels_of(family_of(reference))
-    profile = profile_of(rows, channels, rate=rate, tolerance=tolerance, source=str(len(found)))
+    names = [each.name for each in recipes]
+    profile = profile_of(rows, channels, rate=rate, tolerance=tolerance, source=str(len(found)), recipes=names)
     profile.save(out)
     _report(profile, out, as_json=as_json)
     return PASSED
+
+
+def _recipes(reference: Model, asked: Sequence[str] | None) -> list[Scenario]:
+    """Return the recipes that were asked for, or those of the precision that this model can be made into."""
+    if asked is not None:
+        names = [name for name in asked if name != NO_RECIPE]
+        if len(names) > MOST_RECIPES:
+            raise UsageError(f"{len(names)} recipes; at most {MOST_RECIPES}")
+        return recipes_of(names)
+    return [each for each in recipes_of(DEFAULT_RECIPES.get(reference.info.precision, ())) if _fits(each, reference)]
+
+
+def _fits(recipe: Scenario, reference: Model) -> bool:
+    try:
+        recipe.alternative(reference.in_float32())
+    except UsageError:
+        return False
+    return True
 
 
 def _report(profile: Profile, out: Path, *, as_json: bool) -> None:
@@ -79,6 +114,7 @@ def _report(profile: Profile, out: Path, *, as_json: bool) -> None:
         "model": header.model,
         "precision": header.precision,
         "level": header.level,
+        "recipes": ", ".join(header.recipes) or "none",
         "rate": header.rate,
         "calibration_clips": len(profile.scores),
         "development_clips": header.development,

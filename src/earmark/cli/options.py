@@ -23,9 +23,32 @@ Temperature = Annotated[float, typer.Option(help="More than 0 for sampling.")]
 Seed = Annotated[int, typer.Option(help="Seed of the sampling.")]
 Timestamps = Annotated[bool, typer.Option(help="Let the model write time tokens.")]
 
+Clips = Annotated[
+    list[Path] | None, typer.Argument(help="Files, folders or JSONL manifests; by default the challenge set.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Most clips, spread evenly.")]
+ExampleCount = Annotated[int, typer.Option("--examples", min=0, help="Clips that are looked at closely.")]
+StudyLevel = Annotated[str, typer.Option(help="Level of the evidence: scores, sketch or compact.")]
+StudyLanguage = Annotated[str | None, typer.Option(help="Language that is requested, and of the challenge set.")]
+StudyProfile = Annotated[
+    str | None, typer.Option(help="Folder of a profile, `provisional` or `rules`; by default the model's own.")
+]
+
+ClipAudio = Annotated[Path | None, typer.Option("--audio", help="The clip, or the folder of the clips.")]
+StoredRequest = Annotated[Path | None, typer.Option("--request", help="The customer's request, or their folder.")]
+StoredReceipt = Annotated[Path | None, typer.Option("--receipt", help="The stored receipt, or their folder.")]
 Policy = Annotated[Path | None, typer.Option(help="What is accepted: `strict`, `listed`, or a file.")]
 Drawn = Annotated[Path | None, typer.Option(help="What `earmark draw` printed: all of it must be opened.")]
 Reference = Annotated[str, typer.Option(help="The verifier's own copy of the claimed model.")]
+Budget = Annotated[float, typer.Option(help="Share that is replayed, of the segments, in an audit of the clips.")]
+BudgetLeast = Annotated[
+    int, typer.Option(min=0, help="Segments of each clip that are replayed in any case.", show_default=False)
+]
+Engine = Annotated[str, typer.Option(help="Where clips are verified: local, or ray for a cluster (`earmark[ray]`).")]
+Devices = Annotated[str | None, typer.Option(help="One local process on each: cuda:0,cuda:1.")]
+Processes = Annotated[
+    int | None, typer.Option(min=1, help="Local processes, or workers of ray; each has its own copy of the model.")
+]
 Checkpoint = Annotated[str, typer.Argument(help="embedded:NAME, a checkpoint folder or a hub id.")]
 
 

@@ -10,18 +10,21 @@ import typer
 
 from earmark.cli import PASSED, show
 from earmark.cli.bundling import is_bundle, note_bundle, samples_of, task_of
-from earmark.cli.options import Attention, BatchSize, Device, Dtype, Json
-from earmark.cli.samples import find_samples
-from earmark.cli.studying import (
+from earmark.cli.options import (
+    Attention,
+    BatchSize,
     Clips,
+    Device,
+    Dtype,
     ExampleCount,
+    Json,
     Limit,
     StudyLanguage,
     StudyLevel,
     StudyProfile,
-    command,
-    measure,
 )
+from earmark.cli.samples import find_samples
+from earmark.cli.studying import command, measure
 from earmark.comparisons import ALL_PRECISIONS, FLOATS, ROUNDED, Task, checkpoints, precisions
 from earmark.errors import UsageError
 from earmark.loading import load
@@ -88,8 +91,8 @@ def compare(
     name = title or f"{short_name(a)} against {short_name(b)}"
     if all(Path(own).suffix == ".jsonl" for own in (a, b)):
         return _write(build([read_source(a), read_source(b)], title=name, command=command()), out, as_json=as_json)
-    samples = samples_of(b, find_samples(clips or [], language=language)) if is_bundle(b) else None
-    samples = samples or find_samples(clips or [], language=language, limit=limit)
+    found = find_samples(clips or [], language=language, limit=None if is_bundle(b) else limit)
+    samples = samples_of(b, found) if is_bundle(b) else found
 
     def opened(source: str, precision: str) -> Any:
         return load(source, device=device, dtype=precision, attention=attention)
@@ -102,7 +105,7 @@ def compare(
         options: dict[str, Any] = {"level": level, "profile": profile, "batch_size": batch_size, "examples": examples}
         measure(task, samples, runs[-1], **options, label=f"{short_name(info.name)} {info.precision}")
         if is_bundle(b):
-            note_bundle(b, task.reference, samples, runs[-1])
+            note_bundle(b, task.reference, found, runs[-1], as_json=as_json)
     return _write(build([read_source(run) for run in runs], title=name, command=command()), out, as_json=as_json)
 
 

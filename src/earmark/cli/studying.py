@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
+from earmark.attribution import library
 from earmark.cli import PASSED, show
-from earmark.cli.options import Attention, BatchSize, Checkpoint, Device, Dtype, Json, loading
+from earmark.cli.options import (
+    Attention,
+    BatchSize,
+    Checkpoint,
+    Clips,
+    Device,
+    Dtype,
+    ExampleCount,
+    Json,
+    Limit,
+    StudyLanguage,
+    StudyLevel,
+    StudyProfile,
+    loading,
+)
 from earmark.cli.samples import find_samples
 from earmark.comparisons import Task, usual
 from earmark.detection import Detection, detections
@@ -22,20 +39,12 @@ from earmark.loading import load
 from earmark.profiles import find_profile
 from earmark.protocols import Model
 from earmark.runs import Run
+from earmark.scenarios.core import Scenario
 from earmark.scenarios.naming import parse_scenario
 from earmark.study import Sample
 from earmark.study import study as run_study
 
-Clips = Annotated[
-    list[Path] | None, typer.Argument(help="Files, folders or JSONL manifests; by default the challenge set.")
-]
-Limit = Annotated[int | None, typer.Option(min=1, help="Most clips, spread evenly.")]
-ExampleCount = Annotated[int, typer.Option("--examples", min=0, help="Clips that are looked at closely.")]
-StudyLevel = Annotated[str, typer.Option(help="Level of the evidence: scores, sketch or compact.")]
-StudyLanguage = Annotated[str | None, typer.Option(help="Language that is requested, and of the challenge set.")]
-StudyProfile = Annotated[
-    str | None, typer.Option(help="Folder of a profile, `provisional` or `rules`; by default the model's own.")
-]
+UNREPLAYED = "not replayed"
 
 
 def study(
@@ -52,6 +61,9 @@ def study(
     limit: Limit = None,
     examples: ExampleCount = 8,
     profile: StudyProfile = None,
+    match: Annotated[
+        bool, typer.Option("--match", help="Say of every clip which cheat it looks like; one more replay for each.")
+    ] = False,
     device: Device = None,
     dtype: Dtype = "float32",
     batch_size: BatchSize = 8,
@@ -70,11 +82,18 @@ def study(
         task = Task(reference=reference, scenarios=tuple(parse_scenario(text, other) for text in scenario))
     else:
         task = usual(reference, lambda source, _: other(source))
-    run = measure(
-        task, samples, out, level=level, profile=profile, batch_size=batch_size, examples=examples, label="studying"
-    )
+    options: dict[str, Any] = {"level": level, "profile": profile, "batch_size": batch_size, "examples": examples}
+    run = measure(task, samples, out, **options, recipes=recipes_for(task) if match else (), label="studying")
     print_detections(detections(run), as_json=as_json)
+    if match:
+        _print_likenesses(run, as_json=as_json)
     return PASSED
+
+
+def recipes_for(task: Task) -> list[Scenario]:
+    """Return what clips are matched with: the library, and the networks of the study's own cheats."""
+    known = {recipe.name: recipe for recipe in library()}
+    return [*{**known, **{own.name: own for own in task.scenarios if not own.honest and own.model}}.values()]
 
 
 def measure(
@@ -87,6 +106,7 @@ def measure(
     batch_size: int,
     examples: int,
     label: str,
+    recipes: Sequence[Scenario] = (),
 ) -> Run:
     """Measure a task into a run, and write its examples beside it."""
     kind: Any = level
@@ -101,6 +121,7 @@ def measure(
             level=kind,
             batch_size=batch_size,
             profile=judge,
+            recipes=recipes,
             advance=step,
         )
     close = samples[:: max(1, len(samples) // examples)][:examples] if examples else []
@@ -140,6 +161,19 @@ def print_detections(found: list[Detection], *, as_json: bool) -> None:
     for kind in dict.fromkeys((own.model, own.precision, own.level) for own in found):
         rows = [_cells(own) for own in found if (own.model, own.precision, own.level) == kind]
         show.table(columns, rows, title=", ".join(kind))
+
+
+def _print_likenesses(run: Run, *, as_json: bool) -> None:
+    """Print which cheat the clips of each provider look like."""
+    counts = {name: Counter[str]() for name in run.scenarios()}
+    for row in run:
+        counts[row.scenario].update([row.looks_like or UNREPLAYED])
+    if as_json:
+        for name, found in counts.items():
+            show.json_line({"scenario": name, "looks_like": dict(found.most_common())})
+        return
+    rows = [[name, ", ".join(f"{own} ({n})" for own, n in found.most_common())] for name, found in counts.items()]
+    show.table(("provider", "looks like (clips)"), rows)
 
 
 def _cells(own: Detection) -> list[str]:

@@ -8,9 +8,25 @@ from typing import Annotated
 
 import typer
 
-from earmark.budget import Budget
+from earmark import budget as budgets
 from earmark.cli import PASSED, files, openings, responses, show, texts
-from earmark.cli.options import Attention, BatchSize, Device, Drawn, Dtype, Json, Language, Policy, Reference, loading
+from earmark.cli.options import (
+    Attention,
+    BatchSize,
+    Budget,
+    BudgetLeast,
+    ClipAudio,
+    Device,
+    Drawn,
+    Dtype,
+    Json,
+    Language,
+    Policy,
+    Reference,
+    StoredReceipt,
+    StoredRequest,
+    loading,
+)
 from earmark.errors import UsageError
 from earmark.loading import load
 from earmark.records.policy import load_policy
@@ -49,9 +65,9 @@ def verify(
         list[str], typer.Argument(help="Evidence files or folders; with --text transcripts.", show_default=False)
     ],
     model: Reference,
-    audio: Annotated[Path | None, typer.Option(help="The clip, or the folder of the clips.")] = None,
-    request: Annotated[Path | None, typer.Option(help="The customer's request, or their folder.")] = None,
-    receipt: Annotated[Path | None, typer.Option(help="The stored receipt, or their folder.")] = None,
+    audio: ClipAudio = None,
+    request: StoredRequest = None,
+    receipt: StoredReceipt = None,
     policy: Policy = None,
     drawn: Drawn = None,
     source: Annotated[
@@ -62,7 +78,8 @@ def verify(
     profile: Annotated[str | None, typer.Option(help="Folder of a profile, `provisional`, or `rules`.")] = None,
     mode: Annotated[str, typer.Option(help="replay, or reexecute to decode again as well.")] = "replay",
     attribution: Annotated[str, typer.Option(help="Name the cheat: never, on_fail or always.")] = "on_fail",
-    budget: Annotated[float, typer.Option(help="Share of the segments that is replayed; verdicts say which.")] = 1.0,
+    budget: Budget = 1.0,
+    budget_least: BudgetLeast = 0,
     device: Device = None,
     dtype: Dtype = "float32",
     batch_size: BatchSize = 8,
@@ -99,7 +116,7 @@ def verify(
             profile=profile,
             mode=mode,  # type: ignore[arg-type]  # checked by verify_many
             attribution=attribution,  # type: ignore[arg-type]  # checked by verify_many
-            budget=Budget(share=budget, least=int(len(cases) == 1)),
+            budget=budgets.Budget(share=budget, least=max(budget_least, int(len(cases) == 1))),
             batch_size=batch_size,
             advance=step,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,9 @@ HIGHEST = 1.5
 class Scale:
     """Where honest values of each channel lie: log(x + floor) has this median, and reaches this far above it.
 
+    A channel in `linear` is taken as it is, without logarithm and floor: a projection on a direction, whose honest
+    values scatter about 0 with tails like the normal distribution's.
+
     Attributes:
         channels: Names of statistics, in their fixed order.
         floor: Added before the logarithm, one per channel.
@@ -37,6 +40,7 @@ class Scale:
     floor: tuple[float, ...]
     median: tuple[float, ...]
     width: tuple[float, ...]
+    linear: frozenset[str] = frozenset()
 
     def channel_scores(self, values: Floats) -> NDArray[np.float64]:
         """Return c = (log(x + floor) - median) / width per clip and channel.
@@ -47,9 +51,11 @@ class Scale:
         Returns:
             Scores, (clips, channels), unbounded above; NaN stays NaN.
         """
-        x = np.asarray(values, dtype=np.float64)
-        logs = np.log(np.maximum(x, 0.0) + np.asarray(self.floor))
-        result: NDArray[np.float64] = (logs - np.asarray(self.median)) / np.asarray(self.width)
+        x = np.maximum(np.asarray(values, dtype=np.float64), 0.0)
+        straight = np.asarray([name in self.linear for name in self.channels], bool)
+        floor = np.where(straight, 1.0, self.floor)
+        placed = np.where(straight, x, np.log(np.where(straight, 1.0, x) + floor))
+        result: NDArray[np.float64] = (placed - np.asarray(self.median)) / np.asarray(self.width)
         return result
 
     def scores(self, values: Floats) -> NDArray[np.float64]:
@@ -84,7 +90,7 @@ class Scale:
         return np.array([[fingerprint[name] for name in self.channels]], dtype=np.float64)
 
 
-def fit_scale(channels: Sequence[str], values: Floats) -> Scale:
+def fit_scale(channels: Sequence[str], values: Floats, linear: Collection[str] = ()) -> Scale:
     """Measure a scale on honest clips of a development split.
 
     A channel that is 0 on nearly every honest clip (margins) has no width at its 99 % quantile, and its rare values
@@ -94,6 +100,7 @@ def fit_scale(channels: Sequence[str], values: Floats) -> Scale:
     Args:
         channels: Names of the statistics.
         values: Their honest values, (clips, channels); NaN where one does not apply.
+        linear: Channels that are taken without the logarithm.
 
     Returns:
         The scale.
@@ -109,8 +116,14 @@ def fit_scale(channels: Sequence[str], values: Floats) -> Scale:
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 2 or not len(x) or x.shape[1] != len(channels):
         raise UsageError(f"honest values of shape {x.shape}; expected (clips, {len(channels)}) with at least one clip")
-    floors, medians, widths = zip(*(_fit_channel(column[np.isfinite(column)]) for column in x.T), strict=True)
-    return Scale(channels=tuple(channels), floor=floors, median=medians, width=widths)
+    fitted = [
+        (_fit_linear if name in linear else _fit_channel)(column[np.isfinite(column)])
+        for name, column in zip(channels, x.T, strict=True)
+    ]
+    floors, medians, widths = zip(*fitted, strict=True)
+    return Scale(
+        channels=tuple(channels), floor=floors, median=medians, width=widths, linear=frozenset(linear) & set(channels)
+    )
 
 
 def _fit_channel(values: Floats) -> tuple[float, float, float]:
@@ -120,3 +133,10 @@ def _fit_channel(values: Floats) -> tuple[float, float, float]:
     logs = np.log(np.maximum(values, 0.0) + floor)
     median, q99 = np.quantile(logs, [0.5, 0.99])
     return floor, float(median), max(float(q99 - median), float(logs.max() - median) / HIGHEST, LEAST_WIDTH)
+
+
+def _fit_linear(values: Floats) -> tuple[float, float, float]:
+    if not len(values):
+        return 0.0, 0.0, 1.0
+    median, q99 = np.quantile(values, [0.5, 0.99])
+    return 0.0, float(median), max(float(q99 - median), float(values.max() - median) / HIGHEST, TINY)

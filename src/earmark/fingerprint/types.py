@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 FINGERPRINT_VERSION = 2
 """Rises when a statistic is added, removed, renamed or computed in another way."""
@@ -64,6 +64,16 @@ class Fingerprint(Mapping[str, float]):
     def __len__(self) -> int:
         """Return the number of statistics."""
         return len(self.names)
+
+    def extended(self, more: Mapping[str, float]) -> Fingerprint:
+        """Return the fingerprint with further statistics behind its own; one that it has already is replaced.
+
+        Example:
+            >>> dict(Fingerprint("ctc", ("logprob_l1",), (0.25,)).extended({"along_int8": 0.1}))
+            {'logprob_l1': 0.25, 'along_int8': 0.1}
+        """
+        values = {**self, **more}
+        return replace(self, names=tuple(values), values_=tuple(values.values()))
 
     def headline(self, count: int = 3) -> str:
         """Return the first `count` statistics that apply in one line."""

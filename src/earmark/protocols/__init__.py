@@ -16,7 +16,14 @@ from earmark.protocols.exchange import (
     SegmentOutput,
     TextScores,
 )
-from earmark.protocols.families import AttributableFamily, ConfidenceFamily, CurveFamily, Family, TextFamily
+from earmark.protocols.families import (
+    AttributableFamily,
+    ConfidenceFamily,
+    CurveFamily,
+    Family,
+    ProbedFamily,
+    TextFamily,
+)
 from earmark.protocols.models import (
     AutoregressiveModel,
     CtcModel,
@@ -42,6 +49,7 @@ __all__ = [
     "Model",
     "ModelInfo",
     "ModelLoader",
+    "ProbedFamily",
     "Reported",
     "SegmentInput",
     "SegmentOutput",

@@ -146,6 +146,23 @@ class CurveFamily(Protocol):
 
 
 @runtime_checkable
+class ProbedFamily(Protocol):
+    """What a family offers besides if the encoder alone can be replayed up to a depth."""
+
+    def probe(
+        self,
+        model: Any,
+        inputs: Sequence[SegmentInput],
+        traces: Sequence[Any],
+        *,
+        depth: int,
+        batch_size: int,
+        advance: Advance,
+    ) -> list[NDArray[np.float64]]:
+        """Return the distances of the probes in the first `depth` layers of the encoder, (checked,) of each piece."""
+
+
+@runtime_checkable
 class AttributableFamily(Protocol):
     """A family whose evidence can be compared number by number with that of alternatives."""
 

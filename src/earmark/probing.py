@@ -1,0 +1,84 @@
+"""A look at the segments that a budget leaves out: the encoder is run up to a depth, and the probes there compared.
+
+It is cheap, since neither the other layers nor a decoder run, and it says nothing of tokens. So it adds to what a
+replay of other segments shows, and stands in for none: a clip of which no segment was replayed stays INCONCLUSIVE.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.fingerprint.types import Fingerprint
+from earmark.judging import Judge
+from earmark.loading import family_of
+from earmark.protocols import Comparison, Family, Model, ProbedFamily
+from earmark.records.verdict import note, unclear
+from earmark.rules import Work
+
+LEVELS = ("sketch", "compact")
+"""Levels that hold hidden states."""
+DECIDING = ("fail", "statistics.part")
+"""Severity and code of the findings that count here; few positions, or no profile, the replay reports itself."""
+
+
+def look(works: Sequence[Work], model: Model, judge: Judge, depth: int | None, batch_size: int) -> None:
+    """Compare what was left out up to a depth, and say so in the findings of each case.
+
+    Args:
+        works: Cases behind `earmark.budget.spend`.
+        model: The reference.
+        judge: What judges the distances.
+        depth: Layers of the encoder that are run; None looks at nothing.
+        batch_size: Segments at once.
+    """
+    family = family_of(model)
+    some = [work for work in works if work.left and work.evidence is not None and work.evidence.level in LEVELS]
+    if depth is not None and some and isinstance(family, ProbedFamily):
+        _look(some, model, judge, depth, batch_size)
+
+
+def _look(works: Sequence[Work], model: Model, judge: Judge, depth: int, batch_size: int) -> None:
+    """Look at all cases together; where that breaks, one by one, so that no case shelters its neighbours."""
+    try:
+        found = iter(_probe(works, model, depth, batch_size))
+    except Exception as error:  # noqa: BLE001 - the plugin border: a fault of ours is INCONCLUSIVE, never a verdict
+        if len(works) > 1:
+            for work in works:
+                _look([work], model, judge, depth, batch_size)
+            return
+        words = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        works[0].findings.append(unclear("replay.failed", "verifier", words, "a replay of the encoder"))
+        return
+    for work in works:
+        _add(work, np.concatenate([next(found) for _ in work.left]), judge, family_of(model), depth)
+
+
+def _probe(works: Sequence[Work], model: Model, depth: int, batch_size: int) -> list[NDArray[np.float64]]:
+    family, left = family_of(model), [pair for work in works for pair in work.left]
+    if not isinstance(family, ProbedFamily):
+        return []
+    inputs, traces = [item for item, _ in left], [trace for _, trace in left]
+    reference = model.in_float32()
+    return family.probe(reference, inputs, traces, depth=depth, batch_size=batch_size, advance=lambda _: None)
+
+
+def _add(work: Work, distances: NDArray[np.float64], judge: Judge, family: Family, depth: int) -> None:
+    found = f"{len(distances)} probes in the first {depth} encoder layers of {len(work.left)} other segments"
+    work.findings.append(note("budget.probed", found, "a replay; no token of these was looked at", "verifier"))
+    if not len(distances) or work.request is None or work.evidence is None:
+        return
+    known = {"sketch_distance": float(distances.mean()), "sketch_distance_max": float(distances.max())}
+    names = tuple(statistic.name for statistic in family.statistics)
+    fingerprint = Fingerprint(family.name, names, tuple(known.get(name, math.nan) for name in names))
+    judgement = judge.judge(
+        Comparison(fingerprint=fingerprint, findings=(), positions=len(distances)),
+        strategy=work.request.decoding.strategy,
+        level=work.evidence.level,
+        k=min(family.listed(trace) for _, trace in work.left),
+        part=True,
+    )
+    work.findings += [finding for finding in judgement.findings if {finding.severity, finding.code} & {*DECIDING}]
