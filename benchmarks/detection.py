@@ -6,13 +6,15 @@
 Clips are drawn from the challenge set, which no profile is calibrated on and no cheat learns from. Judge is the model's
 calibrated profile where one is found, else the documented bounds (`provisional`), which guarantee no rate. Every clip
 is a flushed line of a run file in FILE.runs; a second call goes on where one stopped. What a machine or model cannot do
-is left out, and told with its reason.
+is left out, and told with its reason. Where a cheat that differs in its words alone wrote the honest words, nothing was
+gained: such clips are counted as `same_text`, and in no other column.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +24,7 @@ import earmark
 from earmark.challenges import collection
 from earmark.checkpoint import embedded_names
 from earmark.cli import show
-from earmark.detection import detections
+from earmark.detection import detections, without_coinciding
 from earmark.errors import UsageError
 from earmark.judging import PROVISIONAL
 from earmark.profiles import Profile, find_profile, load_profile
@@ -35,7 +37,7 @@ from earmark.study import Sample, study
 
 DTYPES = ("float32", "float16", "bfloat16")
 LEVELS = ("scores", "sketch")
-COLUMNS = ("threat", "scenario", "clips", "detected_one_clip", "ci_low", "clips_to_detect", "auc")
+COLUMNS = ("threat", "scenario", "clips", "same_text", "detected_one_clip", "ci_low", "clips_to_detect", "auc")
 
 
 def references() -> list[str]:
@@ -91,21 +93,33 @@ def rows(run: Run, entries: Sequence[Entry], left_out: dict[str, str], judge: An
     """Yield one row per scenario that was measured or left out."""
     threats = {entry.scenario.name: entry.threat for entry in entries}
     name = judge.name if isinstance(judge, Profile) else judge
-    kept = run.where(lambda row: row.scenario in threats and row.scenario not in left_out)
+    measured = run.where(lambda row: row.scenario in threats and row.scenario not in left_out)
+    kept = without_coinciding(measured, {entry.scenario.name for entry in entries if entry.scenario.only_text})
+    before, after = (Counter(row.scenario for row in part) for part in (measured, kept))
     for found in detections(kept, judge if isinstance(judge, Profile) else None):
         numbers = {
             key: lines.from_float(value) if isinstance(value, float) else value for key, value in asdict(found).items()
         }
-        yield {"threat": threats[found.scenario], "judge": name, **numbers}
+        same = before[found.scenario] - after[found.scenario]
+        yield {"threat": threats[found.scenario], "judge": name, "same_text": same, **numbers}
+    for scenario in sorted(before.keys() - after.keys()):
+        yield {"threat": threats[scenario], "scenario": scenario, "left_out": "wrote the honest words on every clip"}
     for scenario, reason in left_out.items():
         yield {"threat": threats[scenario], "scenario": scenario, "left_out": reason}
 
 
-def judge_of(model: Model, level: str, given: Path | None) -> Profile | str:
-    """Return the profile that judges."""
-    if given is not None:
-        return load_profile(given)
-    return find_profile(model.info, "greedy", level) or PROVISIONAL
+def judge_of(model: Model, strategy: str, level: str, given: Path | None) -> Profile | str:
+    """Return the profile that judges; one of another decoding judges nothing."""
+    profile = find_profile(model.info, strategy, level) if given is None else load_profile(given)
+    return profile if profile is not None and profile.header.strategy == strategy else PROVISIONAL
+
+
+def by_strategy(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Return the scenarios of each decoding that is asked for: honest evidence of another one is no yardstick."""
+    parts: dict[str, list[Entry]] = {}
+    for entry in entries:
+        parts.setdefault(entry.scenario.asked.strategy if entry.scenario.asked else "greedy", []).append(entry)
+    return parts
 
 
 def print_table(title: str, found: Sequence[dict[str, Any]]) -> None:
@@ -147,11 +161,14 @@ def main() -> None:
             every = catalogue(model, stand_ins(source, dtype), source=source)
             entries = [e for e in every if e.threat == "honest" or any(word in e.scenario.name for word in given.only)]
             for level in given.levels:
-                judge = judge_of(model, level, given.profile)
-                path = folder / f"{source.replace(':', '-').replace('/', '-')}-{dtype}-{level}.jsonl"
-                options = {"level": level, "profile": judge, "batch_size": given.batch_size}
-                left_out = measure(model, entries, usable(model, drawn), path, options)
-                found = list(rows(Run.read(path), entries, left_out, judge))
+                found = []
+                for strategy, part in by_strategy(entries).items():
+                    judge = judge_of(model, strategy, level, given.profile)
+                    ending = "" if strategy == "greedy" else f"-{strategy}"
+                    path = folder / f"{source.replace(':', '-').replace('/', '-')}-{dtype}-{level}{ending}.jsonl"
+                    options = {"level": level, "profile": judge, "batch_size": given.batch_size}
+                    left_out = measure(model, part, usable(model, drawn), path, options)
+                    found += rows(Run.read(path), part, left_out, judge)
                 table += [{"model": source, "precision": model.info.precision, "level": level, **row} for row in found]
                 write_atomically(given.json, "".join(lines.to_line(row) + "\n" for row in table).encode())
                 print_table(f"{source}, {dtype}, {level}", found)

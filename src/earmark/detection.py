@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +90,27 @@ class Scored:
         """Return the scores of the rows that `keep` accepts."""
         found: Floats = self.scores[np.asarray([keep(row) for row in self.rows], bool)]
         return found
+
+
+def without_coinciding(run: Run, cheats: Collection[str]) -> Run:
+    """Leave out the clips on which a cheat wrote what an honest provider wrote: nothing was gained there.
+
+    Args:
+        run: Rows.
+        cheats: Names of the scenarios that cheat in what they write alone (`Scenario.only_text`).
+
+    Returns:
+        The other rows, in order.
+
+    Example:
+        >>> made = dict(base="a", model="m", weights="", family="ctc", precision="fp32", level="scores", outcome="PASS")
+        >>> rows = [Row(clip="a", scenario="honest", honest=True, text="one", **made),
+        ...         Row(clip="a", scenario="rescored", honest=False, text="one", **made)]
+        >>> without_coinciding(Run(rows), {"rescored"}).scenarios()
+        ['honest']
+    """
+    honest = {(row.clip, row.text) for row in run if row.honest}
+    return run.where(lambda row: row.scenario not in cheats or (row.clip, row.text) not in honest)
 
 
 def kinds_of(run: Run) -> list[Kind]:

@@ -249,7 +249,7 @@ def collect(
 def _play(
     reference: Model, scenario: Scenario, samples: Sequence[Sample], *, level: Level, k: int, batch_size: int
 ) -> _Played:
-    clips = [sample.clip() for sample in samples]
+    clips = [scenario.ask(sample.clip()) for sample in samples]
     start = time.perf_counter()
     evidence = scenario.record(reference, clips, k=k, level=level, batch_size=batch_size)
     recorded = time.perf_counter()

@@ -68,6 +68,13 @@ class Row:
     expected: str | None = None
     seconds: float = 0.0
 
+    @property
+    def looks_like(self) -> str | None:
+        """The known cheat that the clip looks like (`earmark.attribution`); None where it was matched with none."""
+        from earmark.attribution import named_in
+
+        return named_in(self.shape)
+
     def to_json(self) -> str:
         """Return the row as one line of strict JSON; NaN becomes null, infinity a word."""
         numbers = {

@@ -44,13 +44,17 @@ class Sample:
     language: str | None = "en"
     expected: str | None = None
 
-    def clip(self) -> Clip:
-        """Return audio and request; the nonce follows from the name, so that a study can be repeated."""
+    @property
+    def nonce(self) -> str:
+        """The nonce of its request, which follows from the name, so that a study can be repeated."""
         import hashlib
 
+        return hashlib.sha256(self.name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def clip(self) -> Clip:
+        """Return audio and request."""
         audio = load_audio(self.audio)
-        nonce = hashlib.sha256(self.name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        return Clip(audio=audio, request=request(audio, language=self.language, nonce=nonce))
+        return Clip(audio=audio, request=request(audio, language=self.language, nonce=self.nonce))
 
 
 def measure(
@@ -81,7 +85,7 @@ def measure(
     """
     stream = iter(samples)
     while group := list(islice(stream, GROUP)):
-        clips = [sample.clip() for sample in group]
+        clips = [scenario.ask(sample.clip()) for sample in group]
         evidence = scenario.record(reference, clips, k=k, level=level, batch_size=batch_size)
         cases = [
             Case(evidence=e, request=c.request, audio=c.audio, receipt=e.receipt)
@@ -126,11 +130,11 @@ def study(
     Raises:
         OutputError: The file cannot be written.
         RecordError: The file holds something else; a last line cut short by a kill is dropped.
-        UsageError: The file holds rows of another model, precision or level.
+        UsageError: The file holds rows of another model, precision or level, or without the matches that are asked for.
     """
     path, step = Path(out), advance or (lambda _: None)
     lines.drop_torn_line(path)
-    done = {(row.scenario, row.clip) for row in _measured(path, reference, level)}
+    done = {(row.scenario, row.clip) for row in _measured(path, reference, level, recipes)}
     step(len(done))
     try:
         with path.open("a", encoding="utf-8") as file:
@@ -146,14 +150,16 @@ def study(
     return Run.read(path)
 
 
-def _measured(path: Path, reference: Model, level: Level) -> Run:
-    """Return the rows that a file holds already; all of them are of this reference at this level."""
+def _measured(path: Path, reference: Model, level: Level, recipes: Sequence[Scenario]) -> Run:
+    """Return the rows that a file holds already; all of them are of this reference at this level, matched if asked."""
     run, info = Run.read(path) if path.exists() else Run(), reference.info
     for row in run:
         if (row.weights, row.precision, row.level) != (info.weights, info.precision, level):
             found = _kind(row.model, row.weights, row.precision, row.level)
             expected = _kind(info.name, info.weights, info.precision, level)
             raise UsageError(f"{path} holds rows of {found}; expected {expected}: give another file")
+    if recipes and any(row.shape and row.looks_like is None for row in run):
+        raise UsageError(f"{path} holds rows that were matched with no recipe; expected all matched: give another file")
     return run
 
 

@@ -1,4 +1,8 @@
-"""Which scenarios a benchmark runs on a model: honest ones, and the cheats of docs/explanation/threats.md."""
+"""Which scenarios a benchmark runs on a model: honest ones, and the cheats of docs/explanation/threats.md.
+
+Threats without an entry: A22 (fewer denoising steps), since there is no diffusion family yet; those of the protocol
+(A24 to A33), which are no property of a provider's model.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from dataclasses import dataclass
 from earmark.protocols import Model
 from earmark.recording import Clip
 from earmark.scenarios.audio import drop_audio, drop_silence, drop_windows, speed_up, telephone_band
+from earmark.scenarios.beams import beam_search
 from earmark.scenarios.core import Scenario
 from earmark.scenarios.forged import copied_shapes, fabricated, other_audio, restamped
 from earmark.scenarios.forger import forger
@@ -54,7 +59,7 @@ def catalogue(
         >>> import earmark
         >>> entries = catalogue(earmark.load("embedded:whisper-nano", device="cpu"))
         >>> sorted({entry.threat for entry in entries})[:6]
-        ['A1', 'A10', 'A11', 'A12', 'A14', 'A15']
+        ['A1', 'A10', 'A11', 'A12', 'A13', 'A14']
     """
     cheap = next(iter((others or {}).values()), None)
     writer = quantise(bits=4, group=64).alternative(model) if cheap is None else cheap
@@ -131,9 +136,11 @@ def _made_up(cheap: Model | None, clips: Sequence[Clip] | None) -> list[tuple[st
 def _written_token_by_token(writer: Model) -> list[tuple[str, Scenario]]:
     return [
         (HONEST, speculative(draft=writer)),
+        (HONEST, beam_search()),
         ("A7", stop_early()),
         ("A9", other_request(language="de")),
         ("A9", other_request(prompt="something else")),
+        ("A13", beam_search(done=1)),
         ("A14", speculative(accept=0.3, draft=writer)),
         ("A17", other_request(temperature=0.4)),
     ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
+
+import msgspec
 
 from earmark.errors import UsageError
 from earmark.limits import DEFAULT_K
@@ -13,6 +15,7 @@ from earmark.loading import family_of
 from earmark.protocols import Model, SegmentInput, SegmentOutput
 from earmark.recording import Clip, assemble, segment_inputs
 from earmark.records.evidence import Evidence, Level
+from earmark.records.request import Decoding
 from earmark.registry import registry
 
 
@@ -40,6 +43,9 @@ class Scenario:
         saves: What the cheat saves the provider.
         produce: Makes the outputs that are claimed to be the reference's.
         model: Makes the model that runs in the reference's place; None where the reference itself runs.
+        asked: Decoding that its customers ask for; None takes requests as they are.
+        only_text: Whether it cheats in what it writes alone: where that is what an honest provider writes, nothing was
+            gained and its evidence is honest, so that a PASS is no miss.
     """
 
     name: str
@@ -48,6 +54,14 @@ class Scenario:
     saves: str
     produce: Produce
     model: Callable[[Model], Model] | None = None
+    asked: Decoding | None = None
+    only_text: bool = False
+
+    def ask(self, clip: Clip) -> Clip:
+        """Return the clip with the request that the customers of this provider make."""
+        if self.asked is None:
+            return clip
+        return replace(clip, request=msgspec.structs.replace(clip.request, decoding=self.asked))
 
     def alternative(self, reference: Model) -> Model:
         """Return the model that this provider runs in the reference's place.
@@ -72,7 +86,7 @@ class Scenario:
 
         Args:
             reference: The model that is claimed.
-            clips: Audio and requests.
+            clips: Audio and requests; see `ask`.
             k: Listed tokens per position.
             level: `scores` or `sketch`.
             batch_size: Segments at once.

@@ -42,7 +42,8 @@ def mixed(*, cheat: Scenario, share: float = 0.25, seed: int = 0) -> Scenario:
         return [outputs[i] for i in range(len(inputs))]
 
     name, summary = f"{cheat.name}-on-{share:g}", f"on {share:.0%} of the requests: {cheat.summary}"
-    return Scenario(name=name, honest=False, summary=summary, saves=f"{share:.0%} of: {cheat.saves}", produce=produce)
+    saves = f"{share:.0%} of: {cheat.saves}"
+    return Scenario(name=name, honest=False, summary=summary, saves=saves, produce=produce, asked=cheat.asked)
 
 
 def draws(digest: str, share: float, seed: int) -> bool:

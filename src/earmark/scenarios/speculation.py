@@ -51,7 +51,14 @@ def speculative(*, accept: float | None = None, draft: Model | None = None) -> S
 
     name = "speculative-lossless" if accept is None else f"speculative-{accept:g}"
     summary = "draft tokens where the reference agrees" if accept is None else f"draft tokens from p >= {accept:g} on"
-    return Scenario(name=name, honest=accept is None, summary=summary, saves="a share of the decoder", produce=produce)
+    return Scenario(
+        name=name,
+        honest=accept is None,
+        summary=summary,
+        saves="a share of the decoder",
+        produce=produce,
+        only_text=accept is not None,
+    )
 
 
 def with_draft(reference: Model, draft: Model, accept: float | None) -> Model:

@@ -1,4 +1,4 @@
-"""Providers that run another model, or that do not do what was asked (THREATS A1, A4, A6, A9, A13, A16, A17)."""
+"""Providers that run another model, or that do not do what was asked (THREATS A1, A4, A6, A9, A16, A17)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def rescored(*, writer: Model) -> Scenario:
         return run_score(reference, inputs, run_record(writer, inputs, settings), settings)
 
     summary = f"{writer.info.name} writes, the reference scores"
-    return Scenario(name="rescored", honest=False, summary=summary, saves="token-by-token decoding", produce=produce)
+    saves = "token-by-token decoding"
+    return Scenario(name="rescored", honest=False, summary=summary, saves=saves, produce=produce, only_text=True)
 
 
 def other_request(
@@ -100,7 +101,14 @@ def other_request(
         return run_record(reference, asked, settings)
 
     summary = f"the reference runs with {', '.join(changes)} other than asked"
-    return Scenario(name="-".join(names), honest=False, summary=summary, saves="little", produce=produce)
+    return Scenario(
+        name="-".join(names),
+        honest=False,
+        summary=summary,
+        saves="little",
+        produce=produce,
+        only_text=set(changes) == {"decoding"},
+    )
 
 
 def other_precision(*, dtype: str = "bfloat16") -> Scenario:

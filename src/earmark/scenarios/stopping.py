@@ -55,4 +55,5 @@ def stop_early(*, share: float = 0.5, tokens: int | None = None, end: bool = Tru
         summary=summary + ("" if end else ", and the end token"),
         saves="the rest of the decoder",
         produce=produce,
+        only_text=end,
     )
