@@ -43,6 +43,29 @@ def test_a_study_is_reported_and_repeats_nothing(tmp_path, monkeypatch, capsys):
     assert "Entropy of provider" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_study_says_what_every_clip_looks_like(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert _study("--match", "--json") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[2:] == [
+        {"scenario": "honest", "looks_like": {"none of the known": 2}},
+        {"scenario": "int4", "looks_like": {"int4": 2}},  # no recipe of the library, but one of this study
+    ]
+    assert [row.looks_like for row in Run.read("run.jsonl")] == ["none of the known"] * 2 + ["int4"] * 2
+    assert main(["report", "run.jsonl", "--out", "report.json"]) == 0
+    (part,) = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["parts"]
+    assert part["attributions"][1] == {"scenario": "int4", "names": {"int4": 2}}
+
+
+def test_a_run_is_matched_as_a_whole_or_not_at_all(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert _study() == 0
+    assert "looks like" not in capsys.readouterr().out
+    assert {row.looks_like for row in Run.read("run.jsonl")} == {None}
+    assert _study("--match") == 3
+    assert "matched with no recipe; expected all matched" in capsys.readouterr().err
+
+
 def test_models_are_compared(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["compare", MODEL, f"{MODEL}-student", str(CLIPS / "00.flac"), "--out", "c.html", "--device", "cpu"]

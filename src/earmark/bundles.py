@@ -1,7 +1,7 @@
 """Bundles: what one machine recorded, with what it is made of, to be held against another machine.
 
-A bundle holds evidence, canonical audio digests, encoder states of a few clips, and facts on hardware and libraries. It
-holds no audio, no transcript but the model's own, no name of a person, a machine or a folder.
+A bundle holds evidence, canonical audio digests, features and encoder states of a few clips, and facts on hardware and
+libraries. It holds no audio, no transcript but the model's own, no name of a person, a machine or a file.
 """
 
 from __future__ import annotations
@@ -12,42 +12,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from earmark.errors import OutputError, RecordError, UsageError
+from earmark.errors import OutputError, UsageError
 from earmark.limits import DEFAULT_K
 from earmark.protocols import Advance, Model
-from earmark.recording import Clip, record_many, segment_inputs
+from earmark.recording import Clip, load_audio, record_many
 from earmark.records import codec
-from earmark.records.codec import Digest, Name, Record
+from earmark.records.codec import Digest, Name, Nonce, Record
 from earmark.records.evidence import Evidence, Level, load_evidence
 from earmark.scenarios.core import Scenario
+from earmark.stages import (
+    AUDIO,
+    CLIPS,
+    ENCODER,
+    FEATURES,
+    SCORES,
+    Stage,
+    difference,
+    load_tensors,
+    save_tensors,
+    scores_apart,
+    stages_of,
+    tensors_of,
+)
 from earmark.study import Sample
-from earmark.taps import Taps
-
-if TYPE_CHECKING:
-    import torch
 
 BUNDLE_FILE = "bundle.json"
-STATES_FILE = "states.safetensors"
+STAGES_FILE = "stages.safetensors"
 LIBRARIES = ("earmark", "torch", "transformers", "numpy", "onnxruntime", "soundfile")
-STATE_CLIPS = 3
-"""Clips whose encoder states are kept."""
-STATE_POSITIONS = 8
-"""Positions of each that are kept, spread evenly."""
 
 Fact = Annotated[str, msgspec.Meta(max_length=500)]
-States = Mapping[str, NDArray[np.float32]]
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One clip: its name, the digest of its canonical audio, and the file of its evidence."""
+    """One clip: the nonce of its request, the digest of its canonical audio, and the file of its evidence.
 
-    clip: Name
+    The nonce follows from the clip's name, so that who has the clip knows it again and nobody else learns the name.
+    """
+
+    clip: Nonce
     audio: Digest
     evidence: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,8}\.evidence\.msgpack$")]
 
@@ -65,9 +71,9 @@ class Bundle(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
         clips: What was recorded.
     """
 
-    FORMAT: ClassVar[str] = "earmark.bundle/1"
+    FORMAT: ClassVar[str] = "earmark.bundle/2"
 
-    format: Literal["earmark.bundle/1"] = "earmark.bundle/1"
+    format: Literal["earmark.bundle/2"] = "earmark.bundle/2"
     model: Name
     weights: Digest
     precision: Name
@@ -143,9 +149,9 @@ def make_bundle(
     made = record_many(model, clips, k=k, level=level, batch_size=batch_size, advance=advance)
     rows = []
     for number, (sample, clip, evidence) in enumerate(zip(samples, clips, made, strict=True)):
-        rows.append(Recorded(clip=sample.name, audio=clip.audio.digest, evidence=f"{number}.evidence.msgpack"))
+        rows.append(Recorded(clip=sample.nonce, audio=clip.audio.digest, evidence=f"{number}.evidence.msgpack"))
         evidence.save(target / rows[-1].evidence)
-    _save_states(encoder_states(model, clips[:STATE_CLIPS]), target / STATES_FILE)
+    save_tensors(tensors_of(model, dict(enumerate(clips[:CLIPS]))), target / STAGES_FILE)
     info = model.info
     bundle = Bundle(
         model=info.name,
@@ -160,41 +166,6 @@ def make_bundle(
     return bundle
 
 
-def encoder_states(model: Any, clips: Sequence[Clip]) -> dict[str, NDArray[np.float32]]:
-    """Return states behind the first and the last layer of the encoder, (positions, width), by clip and layer.
-
-    Empty where the model shows no layers.
-    """
-    import torch
-
-    found: dict[str, NDArray[np.float32]] = {}
-    layers = len(model.encoder_layers())
-    for number, clip in enumerate(clips if layers else ()):
-        first = segment_inputs(clip, model)[0]
-        count = model.encoder_positions(len(first.samples))
-        positions = np.unique(np.linspace(0, count - 1, STATE_POSITIONS).round().astype(int)) if count else ()
-        places = [(layer, 0, int(position)) for layer in sorted({0, layers - 1}) for position in positions]
-        with torch.inference_mode(), Taps(model.encoder_layers(), places) as taps:
-            model.encode([first.samples])
-        for layer in sorted({0, layers - 1}):
-            kept: list[torch.Tensor] = [taps.states[place] for place in places if place[0] == layer]
-            if kept:
-                found[f"{number}/{layer}"] = torch.stack(kept).numpy().astype(np.float32)
-    return found
-
-
-def difference(ours: States, theirs: States) -> float:
-    """Return the largest relative difference of encoder states; NaN where nothing can be compared.
-
-    Example:
-        >>> difference({"0/0": np.ones((2, 2), np.float32)}, {"0/0": np.full((2, 2), 1.5, np.float32)})
-        0.5
-    """
-    shared = [name for name in ours if name in theirs and ours[name].shape == theirs[name].shape]
-    apart = [float(np.linalg.norm(theirs[n] - ours[n])) / max(float(np.linalg.norm(ours[n])), 1e-30) for n in shared]
-    return max(apart, default=float("nan"))
-
-
 def load_bundle(folder: str | os.PathLike[str]) -> Bundle:
     """Read the header of a bundle.
 
@@ -205,30 +176,38 @@ def load_bundle(folder: str | os.PathLike[str]) -> Bundle:
     return codec.load(Path(folder) / BUNDLE_FILE, Bundle)
 
 
-def load_states(folder: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:
-    """Read the encoder states of a bundle.
+def hold_against(model: Model, folder: str | os.PathLike[str], samples: Sequence[Sample]) -> list[Stage]:
+    """Say how far another machine is from this one, stage by stage.
+
+    Digests of audio are compared for every clip, the rest for the few whose features and encoder states are stored.
+
+    Args:
+        model: The model on this machine.
+        folder: The bundle of the other one.
+        samples: Clips that it was made of, all or some.
+
+    Returns:
+        Audio, features, encoder and log-probabilities, in this order; see `earmark.stages.parting`.
 
     Raises:
-        RecordError: They are damaged.
-        UsageError: There are none.
+        RecordError: The bundle is damaged.
+        UsageError: There is none, or its evidence is missing.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    data = codec.read_bytes(Path(folder) / STATES_FILE)
-    try:
-        found: dict[str, NDArray[np.float32]] = load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise RecordError(f"{Path(folder) / STATES_FILE} holds no encoder states: {error}") from error
-    if len(data) > codec.MAX_RECORD_BYTES or any(own.dtype != np.float32 or own.ndim != 2 for own in found.values()):
-        raise RecordError(f"{Path(folder) / STATES_FILE}: expected float32 tables (positions, width)")
-    return found
-
-
-def _save_states(states: States, path: Path) -> None:
-    from safetensors.numpy import save
-
-    codec.write_atomically(path, save(dict(states)))
+    bundle, theirs = load_bundle(folder), load_tensors(Path(folder) / STAGES_FILE)
+    known = {sample.nonce: sample for sample in samples}
+    shared = {number: own for number, own in enumerate(bundle.clips) if own.clip in known}
+    changed = {n for n, own in shared.items() if load_audio(known[own.clip].audio).digest != own.audio}
+    few = {number: known[own.clip].clip() for number, own in shared.items() if number < CLIPS}
+    ours = tensors_of(model, few)
+    theirs = {name: own for name, own in theirs.items() if int(name.partition("/")[0]) in few}
+    places = {number: Path(folder) / shared[number].evidence for number in few if number not in changed}
+    found = {
+        AUDIO: float(len(changed)) if shared else float("nan"),
+        FEATURES: difference(ours, theirs, FEATURES),
+        ENCODER: difference(ours, theirs, ENCODER),
+        SCORES: max((scores_apart(model, few[n], place) for n, place in places.items()), default=float("nan")),
+    }
+    return stages_of(found, model.info.precision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,10 +215,10 @@ class Elsewhere(Scenario):
     """The provider behind a bundle: it hands in what was recorded there.
 
     Attributes:
-        stored: Evidence file by digest of the request.
+        stored: Evidence file by nonce of the request and digest of the audio.
     """
 
-    stored: Mapping[str, Path] = field(default_factory=dict)
+    stored: Mapping[tuple[str, str], Path] = field(default_factory=dict)
 
     def record(
         self,
@@ -257,7 +236,7 @@ class Elsewhere(Scenario):
         """
         found = []
         for clip in clips:
-            place = self.stored.get(clip.audio.digest)
+            place = self.stored.get((clip.request.nonce, clip.audio.digest))
             evidence = None if place is None else load_evidence(place)
             if not isinstance(evidence, Evidence):
                 raise UsageError(f"the bundle holds no evidence of the audio {clip.audio.digest[:12]}...")
@@ -277,7 +256,7 @@ def elsewhere(folder: str | os.PathLike[str], *, honest: bool = True) -> Elsewhe
         UsageError: There is none.
     """
     bundle = load_bundle(folder)
-    stored = {own.audio: Path(folder) / own.evidence for own in bundle.clips}
+    stored = {(own.clip, own.audio): Path(folder) / own.evidence for own in bundle.clips}
 
     def produce(*_: Any) -> list[Any]:
         raise UsageError("a bundle was recorded already; nothing can be produced with it")

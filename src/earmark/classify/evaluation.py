@@ -91,7 +91,7 @@ def _run(
     labels = np.asarray(data.labels, dtype=object)
     named, closed = np.full(len(labels), "", object), np.full(len(labels), "", object)
     own = np.full((len(labels), len(known)), np.nan)
-    for train, test in _folds(data, known, folds, seed):
+    for train, test in folds_of(data, known, folds, seed):
         model = fit(data, train, seed)
         closed[test], own[test] = model.predict(data.values[test]), model.predict_proba(data.values[test])
         named[test] = model.predict_open(data.values[test], refuse)
@@ -100,8 +100,15 @@ def _run(
     return named.tolist(), closed.tolist(), own
 
 
-def _folds(data: Table, known: Sequence[str], folds: int, seed: int) -> list[tuple[Indices, Indices]]:
-    """Return the splits; only known deployments are trained on, and nothing is shared with the test rows."""
+def folds_of(data: Table, known: Sequence[str], folds: int, seed: int) -> list[tuple[Indices, Indices]]:
+    """Return training and test rows of each fold; only known deployments are trained on, and nothing is shared.
+
+    Args:
+        data: Features of a run.
+        known: Deployments that are trained on.
+        folds: Number of folds.
+        seed: Seed of the folds.
+    """
     inside = np.isin(np.asarray(data.labels), list(known))
     splits = [(train[inside[train]], test) for train, test in purged_splits(data.keys, folds, seed)]
     for train, test in splits:
@@ -163,7 +170,7 @@ def importance(data: Table, *, exclude: Collection[str] = (), folds: int = 5, se
 
     known = _known(data, exclude)
     inside = data.where(label in known for label in data.labels)
-    train, test = _folds(inside, known, folds, seed)[0]
+    train, test = folds_of(inside, known, folds, seed)[0]
     model, rng = fit(inside, train, seed), np.random.default_rng(seed)
     labels, values = [inside.labels[i] for i in test], inside.values[test]
     whole = balanced_accuracy_score(labels, model.predict(values))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
 from earmark.audit import Entry
 from earmark.decision.operating import exact_interval
 from earmark.detection import Kind, Scored, accused, detection, score
-from earmark.examples import Examples
+from earmark.examples import Attributed, Examples
 from earmark.profiles import Profile
 from earmark.report.audits import log_path, simulated
 from earmark.report.bands import bands, thresholds
@@ -22,6 +23,8 @@ from earmark.report.sources import Source
 from earmark.runs import Row, Run
 
 LIBRARIES = ("earmark", "numpy", "scipy", "jinja2", "matplotlib", "jiwer")
+SHOWN = 20
+"""Most names that a provider's clips are shown to look like."""
 
 
 def build(
@@ -97,9 +100,18 @@ def _part(scored: Scored, examples: Sequence[Examples], profile: Profile | None)
         curves=tuple(item for own in examples for item in own.curves),
         confidences=tuple(item for own in examples for item in own.confidences),
         calibrations=tuple(item for own in examples for item in own.calibrations),
-        attributions=tuple(item for own in examples for item in own.attributions),
+        attributions=_likenesses(scored.rows) or tuple(item for own in examples for item in own.attributions),
         costs=tuple(item for own in examples for item in own.costs),
     )
+
+
+def _likenesses(rows: Run) -> tuple[Attributed, ...]:
+    """Return which cheats the clips look like, where all of them were matched (`earmark study --match`)."""
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        if row.looks_like is not None:
+            counts.setdefault(row.scenario, Counter())[row.looks_like] += 1
+    return tuple(Attributed(scenario=name, names=dict(own.most_common(SHOWN))) for name, own in counts.items())
 
 
 def _subject(scored: Scored, examples: Sequence[Examples]) -> Subject:
