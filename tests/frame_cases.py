@@ -11,6 +11,8 @@ import numpy as np
 
 import earmark
 from earmark import Case, Clip, Evidence, record_many
+from earmark.checkpoint import embedded_names
+from earmark.verifiers import _ctc_trace, _transducer_trace
 
 
 def verify(model, clips, evidence, **options):
@@ -73,24 +75,45 @@ def arrays(trace):
     return found
 
 
+#: Trained models that ship, one of each family, and the type of their traces.
+EMBEDDED = {"parakeet-ctc-nano": _ctc_trace.Trace, "parakeet-tdt-nano": _transducer_trace.Trace}
+
+
 @dataclass(frozen=True)
 class Bench:
-    """A model, four clips, and honest evidence of them with a sketch.
+    """A model, a few clips, and honest evidence of them.
 
     Attributes:
         model: The reference.
         kind: Type of its traces.
         asked: The clips.
+        level: Level of the evidence.
     """
 
     model: Any
     kind: type
     asked: list[Clip]
+    level: str = "sketch"
+
+    @classmethod
+    def embedded(cls, name: str, clips: list[Clip], **options: Any) -> Bench:
+        """Return the bench of a model that ships."""
+        model = earmark.load(f"embedded:{name}", device="cpu")
+        return cls(model, EMBEDDED[name], without_language(clips), **options)
+
+    def loaded(self, **options: Any) -> Any:
+        """Return the model that ships, loaded otherwise."""
+        return earmark.load(self.model.info.name, **{"device": "cpu", **options})
+
+    def stand_ins(self) -> list[str]:
+        """Return sources of the other checkpoints of the model that ships."""
+        names = [f"embedded:{name}" for name in embedded_names()]
+        return [name for name in names if name.startswith(f"{self.model.info.name}-")]
 
     @cached_property
     def evidence(self) -> list[Evidence]:
-        """Honest evidence, recorded in one batch."""
-        return list(record_many(self.model, self.asked, level="sketch", batch_size=4))
+        """Honest evidence, recorded in batches of 4."""
+        return list(record_many(self.model, self.asked, level=self.level, batch_size=4))
 
     def parts(self) -> dict[str, np.ndarray]:
         """Return the arrays of the first clip's trace."""

@@ -10,7 +10,6 @@ import tiny_models
 
 import earmark
 from earmark import Clip, Policy, record_many
-from earmark.checkpoint import embedded_names
 from earmark.errors import TraceError, UsageError
 from earmark.fingerprint.frame_summary import FrameSummary, informative_gap, least_sure
 from earmark.records import varint
@@ -20,28 +19,12 @@ from earmark.verifiers._frames_compact import CompactTrace
 from earmark.verifiers._transducer_pack import pack_path, steps_of, unpack_path
 from earmark.verifiers._transducer_path import tokens_of
 
-NAMES = ("parakeet-ctc-nano", "parakeet-tdt-nano")
 ACCEPTS = Policy(accept_compact=True)
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def name(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def model(name):
-    return earmark.load(f"embedded:{name}", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def asked(clips):
-    return frame_cases.without_language(clips[:6])
-
-
-@pytest.fixture(scope="module")
-def compact(model, asked):
-    return list(record_many(model, asked, level="compact", batch_size=3))
+@pytest.fixture(scope="module", params=frame_cases.EMBEDDED)
+def bench(request, clips):
+    return frame_cases.Bench.embedded(request.param, clips[:6], level="compact")
 
 
 def verify(model, clips, evidence, **options):
@@ -60,47 +43,47 @@ def codes_of(model, clip, evidence, **options):
 # Honest
 
 
-def test_half_a_minute_fits_into_a_kilobyte_and_passes(model, clips):
+def test_half_a_minute_fits_into_a_kilobyte_and_passes(bench, clips):
     samples = np.concatenate([clip.audio.samples for clip in clips])
     for first in (0, len(samples) - 30 * 16_000):
         audio = earmark.audio.from_samples(samples[first : first + 30 * 16_000], 16_000)
         clip = Clip(audio=audio, request=earmark.request(audio))
-        evidence = earmark.record(model, clip.request, audio, level="compact")
+        evidence = earmark.record(bench.model, clip.request, audio, level="compact")
         assert len(evidence.to_msgpack()) <= 1024
-        verdict = verify(model, [clip], [evidence])[0]
+        verdict = verify(bench.model, [clip], [evidence])[0]
         assert (verdict.outcome, verdict.findings) == ("PASS", ())
 
 
 @pytest.mark.parametrize(("dtype", "batch_size"), [("float32", 1), ("float16", 1), ("bfloat16", 6)])
-def test_honest_evidence_passes(name, asked, dtype, batch_size):
-    model = earmark.load(f"embedded:{name}", device="cpu", dtype=dtype)
-    evidence = list(record_many(model, asked, level="compact", batch_size=batch_size))
-    assert outcomes(model, asked, evidence) == ["PASS"] * len(asked)
+def test_honest_evidence_passes(bench, dtype, batch_size):
+    model = bench.loaded(dtype=dtype)
+    evidence = list(record_many(model, bench.asked, level="compact", batch_size=batch_size))
+    assert outcomes(model, bench.asked, evidence) == ["PASS"] * len(bench.asked)
 
 
-def test_statistics_that_need_every_position_are_not_there(model, asked, compact):
-    values = verify(model, asked[:1], compact[:1])[0].fingerprint
+def test_statistics_that_need_every_position_are_not_there(bench):
+    values = verify(bench.model, bench.asked[:1], bench.evidence[:1])[0].fingerprint
     assert max(values[name] for name in ("entropy_rmse", "blank_distance", "margin_max", "informative_gap")) < 1e-6
     assert values["loglik_distance"] < 1e-5
     assert np.isnan([values["logprob_l1"], values["confidence_distance"], values["token_shift"]]).all()
 
 
-def test_both_written_forms_expand_to_the_same_evidence(model, asked, compact, tmp_path):
+def test_both_written_forms_expand_to_the_same_evidence(bench, tmp_path):
     for file in ("a.evidence.msgpack", "a.evidence.json"):
-        compact[0].save(tmp_path / file)
+        bench.evidence[0].save(tmp_path / file)
         record = load_evidence(tmp_path / file)
-        pieces = [(segment.start, segment.end) for segment in compact[0].segments]
-        whole = record.expand(asked[0].request, model.info.features, pieces, model.detokenise)
-        assert whole == msgspec.structs.replace(compact[0], request=None)
+        pieces = [(segment.start, segment.end) for segment in bench.evidence[0].segments]
+        whole = record.expand(bench.asked[0].request, bench.model.info.features, pieces, bench.model.detokenise)
+        assert whole == msgspec.structs.replace(bench.evidence[0], request=None)
 
 
-def test_equal_bits_need_no_profile(model, asked, compact):
-    verdicts = verify(model, asked[:3], compact[:3], mode="reexecute", profile=None, batch_size=3)
-    assert [[finding.code for finding in verdict.findings] for verdict in verdicts] == [["exact.match"]] * 3
+def test_equal_bits_need_no_profile(bench):
+    verdicts = verify(bench.model, bench.asked[:4], bench.evidence[:4], mode="reexecute", profile=None)
+    assert [[finding.code for finding in verdict.findings] for verdict in verdicts] == [["exact.match"]] * 4
 
 
-def test_only_a_policy_that_says_so_takes_it(model, asked, compact):
-    assert codes_of(model, asked[0], compact[0], policy=Policy()) == ["level.compact"]
+def test_only_a_policy_that_says_so_takes_it(bench):
+    assert codes_of(bench.model, bench.asked[0], bench.evidence[0], policy=Policy()) == ["level.compact"]
 
 
 # Cheats
@@ -109,61 +92,66 @@ def test_only_a_policy_that_says_so_takes_it(model, asked, compact):
 @pytest.mark.parametrize(
     ("kind", "options"), [("quantise", {"bits": 8}), ("quantise", {"bits": 4}), ("drop_audio", {"seconds": 1.0})]
 )
-def test_cheats_fail_on_every_clip(model, asked, kind, options):
-    cheated = scenario(kind, **options).record(model, asked, level="compact")
-    assert set(outcomes(model, asked, cheated)) == {"FAIL"}
+def test_cheats_fail_on_every_clip(bench, kind, options):
+    cheated = scenario(kind, **options).record(bench.model, bench.asked, level="compact")
+    assert set(outcomes(bench.model, bench.asked, cheated)) == {"FAIL"}
 
 
-def test_int8_fails_under_an_fp16_claim(name, asked):
-    model = earmark.load(f"embedded:{name}", device="cpu", dtype="float16")
-    cheated = scenario("quantise", bits=8).record(model, asked, level="compact")
-    assert set(outcomes(model, asked, cheated)) == {"FAIL"}
+def test_int8_fails_under_an_fp16_claim(bench):
+    model = bench.loaded(dtype="float16")
+    cheated = scenario("quantise", bits=8).record(model, bench.asked, level="compact")
+    assert set(outcomes(model, bench.asked, cheated)) == {"FAIL"}
 
 
-def test_other_checkpoints_and_rescoring_fail(name, model, asked, compact):
+def test_other_checkpoints_and_rescoring_fail(bench):
     """Where the cheap writer wrote the reference's own text, its evidence is the honest one."""
-    for other in (other for other in embedded_names() if other.startswith(f"{name}-")):
-        cheap = earmark.load(f"embedded:{other}", device="cpu")
-        swapped = scenario("other_checkpoint", model=cheap).record(model, asked[:3], level="compact")
-        assert set(outcomes(model, asked[:3], swapped)) == {"FAIL"}, other
-        rescored = scenario("rescored", writer=cheap).record(model, asked[:3], level="compact")
-        for mine, real, verdict in zip(rescored, compact, verify(model, asked[:3], rescored), strict=False):
+    for other in bench.stand_ins():
+        cheap = earmark.load(other, device="cpu")
+        swapped = scenario("other_checkpoint", model=cheap).record(bench.model, bench.asked[:3], level="compact")
+        assert set(outcomes(bench.model, bench.asked[:3], swapped)) == {"FAIL"}, other
+        rescored = scenario("rescored", writer=cheap).record(bench.model, bench.asked[:3], level="compact")
+        for mine, real, verdict in zip(
+            rescored, bench.evidence, verify(bench.model, bench.asked[:3], rescored), strict=False
+        ):
             if mine.text != real.text:
                 assert "margin.exceeded" in frame_cases.codes(verdict), other
 
 
-def test_another_clip_and_another_nonce_fail(model, asked, compact):
-    foreign = msgspec.structs.replace(compact[1], request_digest=asked[0].request.digest())
-    assert verify(model, asked[:1], [foreign])[0].outcome == "FAIL"
-    again = Clip(audio=asked[0].audio, request=earmark.request(asked[0].audio, nonce="f" * 32))
-    stamped = msgspec.structs.replace(compact[0], request_digest=again.request.digest())
-    assert "statistics.sketch_distance" in codes_of(model, again, stamped)
+def test_another_clip_and_another_nonce_fail(bench):
+    foreign = msgspec.structs.replace(bench.evidence[1], request_digest=bench.asked[0].request.digest())
+    assert verify(bench.model, bench.asked[:1], [foreign])[0].outcome == "FAIL"
+    again = Clip(audio=bench.asked[0].audio, request=earmark.request(bench.asked[0].audio, nonce="f" * 32))
+    stamped = msgspec.structs.replace(bench.evidence[0], request_digest=again.request.digest())
+    assert "statistics.sketch_distance" in codes_of(bench.model, again, stamped)
 
 
-def test_an_edited_transcript_fails_by_its_margin(model, asked, compact):
+def test_an_edited_transcript_fails_by_its_margin(bench):
     """One token is another; everything else, the packed path included, stays."""
-    segment = compact[0].segments[0]
+    segment = bench.evidence[0].segments[0]
     ids = (*segment.ids[:-1], segment.ids[-1] - 1)
-    edited = msgspec.structs.replace(segment, ids=ids, text=model.detokenise(ids))
-    evidence = msgspec.structs.replace(compact[0], segments=(edited,), text=edited.text)
-    assert "margin.exceeded" in codes_of(model, asked[0], evidence)
+    edited = msgspec.structs.replace(segment, ids=ids, text=bench.model.detokenise(ids))
+    evidence = msgspec.structs.replace(bench.evidence[0], segments=(edited,), text=edited.text)
+    assert "margin.exceeded" in codes_of(bench.model, bench.asked[0], evidence)
 
 
-def test_positions_that_tell_little_are_the_providers_choice_and_found(model, asked, compact):
+def test_positions_that_tell_little_are_the_providers_choice_and_found(bench):
     """The provider shows where its model is surest, with honest numbers."""
-    family, item = earmark.loading.family_of(model), earmark.recording.segment_inputs(asked[0], model)[0]
-    full = family.record(model, [item], k=8, level="scores", batch_size=1, advance=lambda _: None)[0]
-    segment = msgspec.structs.replace(compact[0].segments[0], trace=full.trace)
-    scores = family.read(segment, asked[0].request, model, "scores")
-    count = len(open_trace(compact[0]).entropy) // 2
+    family, item = (
+        earmark.loading.family_of(bench.model),
+        earmark.recording.segment_inputs(bench.asked[0], bench.model)[0],
+    )
+    full = family.record(bench.model, [item], k=8, level="scores", batch_size=1, advance=lambda _: None)[0]
+    segment = msgspec.structs.replace(bench.evidence[0].segments[0], trace=full.trace)
+    scores = family.read(segment, bench.asked[0].request, bench.model, "scores")
+    count = len(open_trace(bench.evidence[0]).entropy) // 2
     shown = np.sort(np.argsort(scores.entropy)[:count])
     dull = changed(
-        compact[0],
+        bench.evidence[0],
         shown=varint.pack((np.diff(shown, prepend=-1) - 1).tolist()),
         entropy=scores.entropy[shown].astype("<f2").tobytes(),
         blank=scores.blank[shown].astype("<f2").tobytes(),
     )
-    assert codes_of(model, asked[0], dull) == ["positions.picked"]
+    assert codes_of(bench.model, bench.asked[0], dull) == ["positions.picked"]
 
 
 def open_trace(evidence):
@@ -198,37 +186,41 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("change", TAMPERED)
-def test_tampering_is_named(model, asked, compact, change):
+def test_tampering_is_named(bench, change):
     fields, code = TAMPERED[change]
-    verdict = verify(model, asked[:1], [changed(compact[0], **fields)])[0]
+    verdict = verify(bench.model, bench.asked[:1], [changed(bench.evidence[0], **fields)])[0]
     assert verdict.outcome == "FAIL"
     assert code is None or code in frame_cases.codes(verdict)
 
 
-def test_ids_that_no_transcript_holds_are_named(model, asked, compact):
-    short = compact[0].compact()
-    for ids, code in (([10**6], "token.unknown"), ([model.blank_id], "path.mismatch"), ([5] * 9999, "token.count")):
+def test_ids_that_no_transcript_holds_are_named(bench):
+    short = bench.evidence[0].compact()
+    for ids, code in (
+        ([10**6], "token.unknown"),
+        ([bench.model.blank_id], "path.mismatch"),
+        ([5] * 9999, "token.count"),
+    ):
         piece = msgspec.structs.replace(short.segments[0], ids=varint.pack(ids))
-        found = codes_of(model, asked[0], msgspec.structs.replace(short, segments=(piece,)).to_msgpack())
+        found = codes_of(bench.model, bench.asked[0], msgspec.structs.replace(short, segments=(piece,)).to_msgpack())
         assert found in ([code], ["path.mismatch"])
 
 
-def test_word_confidences_are_not_in_it(model, asked, compact):
-    family = earmark.loading.family_of(model)
-    summary = family.read(compact[0].segments[0], asked[0].request, model, "compact")
+def test_word_confidences_are_not_in_it(bench):
+    family = earmark.loading.family_of(bench.model)
+    summary = family.read(bench.evidence[0].segments[0], bench.asked[0].request, bench.model, "compact")
     assert isinstance(summary, FrameSummary)
     with pytest.raises(UsageError, match="compact evidence"):
-        family.confidences(summary, None, model)
+        family.confidences(summary, None, bench.model)
 
 
 # Parts
 
 
 @pytest.mark.parametrize("kind", ["rnnt", "tdt"])
-def test_packed_paths_come_back(kind, tmp_path, asked):
+def test_packed_paths_come_back(kind, tmp_path, clips):
     """Of random checkpoints, which reach limits and force themselves on more often than trained ones."""
     model = earmark.load(tiny_models.parakeet(tmp_path, kind, seed=1), device="cpu")
-    for clip in asked[:2]:
+    for clip in clips[:2]:
         path = np.asarray(model.greedy(model.encode([clip.audio.samples]))[0], np.int64)
         tokens = tokens_of(path, model)
         ids = path[tokens >= 0, 1].tolist()

@@ -15,7 +15,6 @@ import pytest
 
 import earmark
 from earmark import record_many
-from earmark.checkpoint import embedded_names
 from earmark.fingerprint.reliability import correct_words
 from earmark.protocols import SegmentOutput
 from earmark.recording import assemble, segment_inputs
@@ -23,41 +22,23 @@ from earmark.scenarios import scenario
 from earmark.scenarios.grids import integer_grid
 from earmark.scenarios.weights import changed_copy
 
-NAMES = ("parakeet-ctc-nano", "parakeet-tdt-nano")
-STAND_INS = {name: [other for other in embedded_names() if other.startswith(f"{name}-")] for name in NAMES}
+
+@pytest.fixture(scope="module", params=frame_cases.EMBEDDED)
+def bench(request, clips):
+    return frame_cases.Bench.embedded(request.param, clips)
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def name(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def model(name):
-    return earmark.load(f"embedded:{name}", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def asked(clips):
-    return frame_cases.without_language(clips)
-
-
-@pytest.fixture(scope="module")
-def evidence(model, asked):
-    return list(record_many(model, asked, level="sketch", batch_size=8))
-
-
-def test_it_really_transcribes(evidence):
+def test_it_really_transcribes(bench):
     manifest = Path(str(files("earmark.data"))) / "clips" / "manifest.jsonl"
     spoken = [json.loads(line)["text"].split() for line in manifest.read_text(encoding="utf-8").splitlines()]
     right = sum(
-        int(correct_words(item.text.split(), words).sum()) for item, words in zip(evidence, spoken, strict=True)
+        int(correct_words(item.text.split(), words).sum()) for item, words in zip(bench.evidence, spoken, strict=True)
     )
     assert right > 0.6 * sum(map(len, spoken))
 
 
-def test_honest_evidence_of_every_clip_passes(model, asked, evidence):
-    verdicts = frame_cases.verify(model, asked, evidence, batch_size=3)
+def test_honest_evidence_of_every_clip_passes(bench):
+    verdicts = frame_cases.verify(bench.model, bench.asked, bench.evidence, batch_size=3)
     assert {verdict.outcome for verdict in verdicts} == {"PASS"}
     assert max(verdict.fingerprint["logprob_l1"] for verdict in verdicts) < 1e-4
     assert max(verdict.fingerprint["margin_mismatches"] for verdict in verdicts) == 0
@@ -65,9 +46,9 @@ def test_honest_evidence_of_every_clip_passes(model, asked, evidence):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("batch_size", [1, 6])
-def test_honest_16_bit_passes(name, asked, dtype, batch_size):
-    chosen = asked[:6]
-    model = earmark.load(f"embedded:{name}", device="cpu", dtype=dtype)
+def test_honest_16_bit_passes(bench, dtype, batch_size):
+    chosen = bench.asked[:6]
+    model = bench.loaded(dtype=dtype)
     evidence = list(record_many(model, chosen, level="sketch", batch_size=batch_size))
     assert frame_cases.outcomes(model, chosen, evidence) == ["PASS"] * len(chosen)
 
@@ -81,32 +62,33 @@ def test_honest_16_bit_passes(name, asked, dtype, batch_size):
         ("drop_audio", {"seconds": 1.0}),
     ],
 )
-def test_cheats_fail_on_every_clip(model, asked, kind, options):
-    cheated = scenario(kind, **options).record(model, asked[:12], level="sketch")
-    assert set(frame_cases.outcomes(model, asked[:12], cheated)) == {"FAIL"}
+def test_cheats_fail_on_every_clip(bench, kind, options):
+    cheated = scenario(kind, **options).record(bench.model, bench.asked[:12], level="sketch")
+    assert set(frame_cases.outcomes(bench.model, bench.asked[:12], cheated)) == {"FAIL"}
 
 
-def test_int8_fails_under_an_fp16_claim(name, asked):
-    model = earmark.load(f"embedded:{name}", device="cpu", dtype="float16")
-    cheated = scenario("quantise", bits=8).record(model, asked[:12], level="sketch")
-    assert set(frame_cases.outcomes(model, asked[:12], cheated)) == {"FAIL"}
+def test_int8_fails_under_an_fp16_claim(bench):
+    model = bench.loaded(dtype="float16")
+    cheated = scenario("quantise", bits=8).record(model, bench.asked[:12], level="sketch")
+    assert set(frame_cases.outcomes(model, bench.asked[:12], cheated)) == {"FAIL"}
 
 
-def test_other_checkpoints_fail_on_every_clip(name, model, asked):
+def test_other_checkpoints_fail_on_every_clip(bench):
     """A sibling of another seed, a student: whichever ship with the model."""
-    for other in STAND_INS[name]:
-        cheat = scenario("other_checkpoint", model=earmark.load(f"embedded:{other}", device="cpu"))
-        assert set(frame_cases.outcomes(model, asked, cheat.record(model, asked))) == {"FAIL"}, other
+    for other in bench.stand_ins():
+        cheat = scenario("other_checkpoint", model=earmark.load(other, device="cpu"))
+        evidence = cheat.record(bench.model, bench.asked)
+        assert set(frame_cases.outcomes(bench.model, bench.asked, evidence)) == {"FAIL"}, other
 
 
-def test_a_last_second_of_silence_in_place_of_speech_fails(model, asked):
+def test_a_last_second_of_silence_in_place_of_speech_fails(bench):
     """The cheat keeps the length, so that the number of frames is right; on most clips words are lost."""
-    items = [segment_inputs(clip, model)[0] for clip in asked[:8]]
+    items = [segment_inputs(clip, bench.model)[0] for clip in bench.asked[:8]]
     muted = [dataclasses.replace(item, samples=_muted(item.samples)) for item in items]
-    family = earmark.loading.family_of(model)
-    outputs = family.record(model, muted, k=8, level="scores", batch_size=4, advance=lambda _: None)
-    cheated = [assemble(model, c, [i], [o]) for c, i, o in zip(asked[:8], items, outputs, strict=True)]
-    assert set(frame_cases.outcomes(model, asked[:8], cheated)) == {"FAIL"}
+    family = earmark.loading.family_of(bench.model)
+    outputs = family.record(bench.model, muted, k=8, level="scores", batch_size=4, advance=lambda _: None)
+    cheated = [assemble(bench.model, c, [i], [o]) for c, i, o in zip(bench.asked[:8], items, outputs, strict=True)]
+    assert set(frame_cases.outcomes(bench.model, bench.asked[:8], cheated)) == {"FAIL"}
 
 
 def _muted(samples: np.ndarray) -> np.ndarray:
@@ -115,28 +97,33 @@ def _muted(samples: np.ndarray) -> np.ndarray:
     return made
 
 
-def test_the_right_transcript_with_the_numbers_of_cheaper_weights_fails(model, asked, evidence):
+def test_the_right_transcript_with_the_numbers_of_cheaper_weights_fails(bench):
     """int8 weights score the reference's own paths: text, tokens and times are right, only the numbers are not."""
-    cheap = model.with_module(changed_copy(model.module, partial(integer_grid, bits=8)))
-    items = [segment_inputs(clip, model)[0] for clip in asked]
-    given = [SegmentOutput(ids=e.segments[0].ids, text=e.text, trace=e.segments[0].trace) for e in evidence]
-    family = earmark.loading.family_of(model)
+    cheap = bench.model.with_module(changed_copy(bench.model.module, partial(integer_grid, bits=8)))
+    items = [segment_inputs(clip, bench.model)[0] for clip in bench.asked]
+    given = [SegmentOutput(ids=e.segments[0].ids, text=e.text, trace=e.segments[0].trace) for e in bench.evidence]
+    family = earmark.loading.family_of(bench.model)
     outputs = family.score(cheap, items, given, k=8, level="scores", batch_size=8, advance=lambda _: None)
-    forged = [assemble(model, c, [i], [o]) for c, i, o in zip(asked, items, outputs, strict=True)]
-    assert [item.text for item in forged] == [item.text for item in evidence]
-    assert set(frame_cases.outcomes(model, asked, forged)) == {"FAIL"}
+    forged = [assemble(bench.model, c, [i], [o]) for c, i, o in zip(bench.asked, items, outputs, strict=True)]
+    assert [item.text for item in forged] == [item.text for item in bench.evidence]
+    assert set(frame_cases.outcomes(bench.model, bench.asked, forged)) == {"FAIL"}
 
 
-def test_evidence_of_another_clip_fails(model, asked, evidence):
-    foreign = msgspec.structs.replace(evidence[1], request_digest=asked[0].request.digest(), request=asked[0].request)
-    assert frame_cases.outcomes(model, asked[:1], [foreign]) == ["FAIL"]
+def test_evidence_of_another_clip_fails(bench):
+    foreign = msgspec.structs.replace(
+        bench.evidence[1], request_digest=bench.asked[0].request.digest(), request=bench.asked[0].request
+    )
+    assert frame_cases.outcomes(bench.model, bench.asked[:1], [foreign]) == ["FAIL"]
 
 
-def test_an_edited_word_fails(model, asked, evidence):
+def test_an_edited_word_fails(bench):
     """The text, or the ids with their text, say another word than the path."""
-    ids = list(evidence[0].segments[0].ids)
-    for changed in (_segment(evidence[0], text="call me"), _segment(evidence[0], ids=(*ids[:-1], ids[-1] - 1))):
-        assert frame_cases.outcomes(model, asked[:1], [changed]) == ["FAIL"]
+    ids = list(bench.evidence[0].segments[0].ids)
+    for changed in (
+        _segment(bench.evidence[0], text="call me"),
+        _segment(bench.evidence[0], ids=(*ids[:-1], ids[-1] - 1)),
+    ):
+        assert frame_cases.outcomes(bench.model, bench.asked[:1], [changed]) == ["FAIL"]
 
 
 def _segment(evidence, **fields):
@@ -144,6 +131,6 @@ def _segment(evidence, **fields):
     return msgspec.structs.replace(evidence, segments=(segment,), text=segment.text)
 
 
-def test_evidence_is_small(evidence):
+def test_evidence_is_small(bench):
     """A clip of 3 s at 8 listed tokens a position, sketch included."""
-    assert max(len(item.to_msgpack()) for item in evidence) < 8_000
+    assert max(len(item.to_msgpack()) for item in bench.evidence) < 8_000

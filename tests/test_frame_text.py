@@ -12,34 +12,22 @@ from earmark import Clip, record_many
 from earmark.errors import UsageError
 from earmark.verifiers import _frames_text as frames_text
 
-NAMES = ("parakeet-ctc-nano", "parakeet-tdt-nano")
 
-
-@pytest.fixture(scope="module", params=NAMES)
-def name(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def model(name):
-    return earmark.load(f"embedded:{name}", device="cpu")
+@pytest.fixture(scope="module", params=frame_cases.EMBEDDED)
+def bench(request, clips):
+    return frame_cases.Bench.embedded(request.param, clips[:4])
 
 
 @pytest.fixture(scope="module")
-def asked(clips):
-    return frame_cases.without_language(clips[:4])
+def texts(bench):
+    return [evidence.text for evidence in bench.evidence]
 
 
 @pytest.fixture(scope="module")
-def texts(model, asked):
-    return [evidence.text for evidence in record_many(model, asked)]
-
-
-@pytest.fixture(scope="module")
-def long_clip(model, clips):
+def long_clip(bench, clips):
     audio = earmark.audio.from_samples(np.concatenate([clip.audio.samples for clip in clips[:6]]), 16_000)
     clip = Clip(audio=audio, request=earmark.request(audio))
-    return clip, earmark.record(model, clip.request, audio).text
+    return clip, earmark.record(bench.model, clip.request, audio).text
 
 
 def judge(text, clip, model, **options):
@@ -48,10 +36,10 @@ def judge(text, clip, model, **options):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_honest_text_is_inconclusive(name, asked, dtype):
-    reference = earmark.load(f"embedded:{name}", device="cpu", dtype=dtype, arithmetic="float32")
-    provider = earmark.load(f"embedded:{name}", device="cpu", dtype=dtype, attention="eager")
-    for evidence, clip in zip(record_many(provider, asked[:2], batch_size=2), asked, strict=False):
+def test_honest_text_is_inconclusive(bench, dtype):
+    reference = bench.loaded(dtype=dtype, arithmetic="float32")
+    provider = bench.loaded(dtype=dtype, attention="eager")
+    for evidence, clip in zip(record_many(provider, bench.asked[:2], batch_size=2), bench.asked, strict=False):
         verdict, codes = judge(evidence.text, clip, reference)
         assert (verdict.outcome, codes) == ("INCONCLUSIVE", ["text.only"])
         assert verdict.fingerprint["likelihood_gap"] == pytest.approx(0, abs=0.05)
@@ -69,71 +57,71 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_changed_text_fails(model, asked, texts, change):
+def test_changed_text_fails(bench, texts, change):
     for i in range(2):
-        verdict, codes = judge(CHANGES[change](texts, i), asked[i], model)
+        verdict, codes = judge(CHANGES[change](texts, i), bench.asked[i], bench.model)
         assert (verdict.outcome, "text.margin" in codes) == ("FAIL", True)
         assert verdict.fingerprint["likelihood_gap"] > 0
 
 
-def test_half_of_a_long_text_leaves_audio_uncovered(model, long_clip):
+def test_half_of_a_long_text_leaves_audio_uncovered(bench, long_clip):
     clip, text = long_clip
-    assert judge(text, clip, model)[1] == ["text.only"]
+    assert judge(text, clip, bench.model)[1] == ["text.only"]
     words = text.split()
     for half in (words[: len(words) // 2], words[len(words) // 2 :]):
-        verdict, codes = judge(" ".join(half), clip, model)
+        verdict, codes = judge(" ".join(half), clip, bench.model)
         assert verdict.outcome == "FAIL"
         assert set(codes) == {"text.margin", "text.uncovered"}
 
 
-def test_letters_without_tokens_are_told_and_decide_nothing(model, asked, texts):
-    verdict, codes = judge(f"{texts[0]} 84%", asked[0], model)
+def test_letters_without_tokens_are_told_and_decide_nothing(bench, texts):
+    verdict, codes = judge(f"{texts[0]} 84%", bench.asked[0], bench.model)
     assert (verdict.outcome, codes) == ("INCONCLUSIVE", ["text.unknown_letters", "text.only"])
     found = next(finding for finding in verdict.findings if finding.code == "text.unknown_letters")
     assert "'%48'" in found.found
     assert found.fault == "provider"
 
 
-def test_case_and_punctuation_are_no_proof_of_a_cheat(model, asked, texts):
-    verdict, codes = judge(f"{texts[0].capitalize()}.", asked[0], model)
+def test_case_and_punctuation_are_no_proof_of_a_cheat(bench, texts):
+    verdict, codes = judge(f"{texts[0].capitalize()}.", bench.asked[0], bench.model)
     assert (verdict.outcome, codes) == ("INCONCLUSIVE", ["text.normalised", "text.only"])
 
 
-def test_a_reported_average_is_compared(model, asked, texts):
-    family = earmark.loading.family_of(model)
-    item = earmark.recording.segment_inputs(asked[0], model)[0]
-    scores = family.text_scores(model, [item], [texts[0]], batch_size=1, advance=lambda _: None)[0]
+def test_a_reported_average_is_compared(bench, texts):
+    family = earmark.loading.family_of(bench.model)
+    item = earmark.recording.segment_inputs(bench.asked[0], bench.model)[0]
+    scores = family.text_scores(bench.model, [item], [texts[0]], batch_size=1, advance=lambda _: None)[0]
     for mean in scores.mean_logprobs:
         for value, outcome in ((mean, "INCONCLUSIVE"), (mean - 0.5, "FAIL")):
             given = [earmark.TextSegment(text=texts[0], mean_logprob=value)]
-            assert judge(given, asked[0], model)[0].outcome == outcome
+            assert judge(given, bench.asked[0], bench.model)[0].outcome == outcome
 
 
-def test_a_near_tie_is_no_proof_of_a_cheat(model, asked, texts, monkeypatch):
+def test_a_near_tie_is_no_proof_of_a_cheat(bench, texts, monkeypatch):
     """Of two spellings the reference takes the better one; with a near-tie as wide as their gap, both are honest."""
     changed = CHANGES["the last word left out"](texts, 0)
-    worst = judge(changed, asked[0], model)[0].fingerprint["margin_max"]
+    worst = judge(changed, bench.asked[0], bench.model)[0].fingerprint["margin_max"]
     for width, outcome in ((1.01, "INCONCLUSIVE"), (0.5, "FAIL")):
         ties = dict.fromkeys(("fp32", "fp16", "bf16"), width * worst)
         for module in ("earmark.text_only", "earmark.verifiers.ctc", "earmark.verifiers.transducer"):
             monkeypatch.setattr(f"{module}.TIE_NATS", ties)
-        assert judge(changed, asked[0], model)[0].outcome == outcome
+        assert judge(changed, bench.asked[0], bench.model)[0].outcome == outcome
 
 
-def test_words_that_the_reference_writes_too_keep_its_tokens(model, asked, texts):
-    ids = earmark.record(model, asked[0].request, asked[0].audio).segments[0].ids
+def test_words_that_the_reference_writes_too_keep_its_tokens(bench, texts):
+    ids = earmark.record(bench.model, bench.asked[0].request, bench.asked[0].audio).segments[0].ids
     words = texts[0].split()
-    cut = frames_text.cut_text(" ".join([*words[:-1], "lamp"]), ids, model)
-    assert model.detokenise(cut.ids) == " ".join([*words[:-1], "lamp"])
-    spelt = [i for i, word in zip(ids, model.word_index(ids), strict=True) if word < len(words) - 1]
+    cut = frames_text.cut_text(" ".join([*words[:-1], "lamp"]), ids, bench.model)
+    assert bench.model.detokenise(cut.ids) == " ".join([*words[:-1], "lamp"])
+    spelt = [i for i, word in zip(ids, bench.model.word_index(ids), strict=True) if word < len(words) - 1]
     assert list(cut.ids[: len(spelt)]) == spelt
-    assert frames_text.cut_text(texts[0], ids, model).ids == ids
+    assert frames_text.cut_text(texts[0], ids, bench.model).ids == ids
 
 
-def test_a_model_without_a_tokenizer_is_named(model, asked, monkeypatch):
-    monkeypatch.delattr(type(model).__mro__[1], "tokenise")
+def test_a_model_without_a_tokenizer_is_named(bench, monkeypatch):
+    monkeypatch.delattr(type(bench.model).__mro__[1], "tokenise")
     with pytest.raises(UsageError, match="comes without a tokenizer"):
-        judge("words", asked[0], model)
+        judge("words", bench.asked[0], bench.model)
 
 
 def test_letter_models_are_cut_by_their_tokenizer(tmp_path):
@@ -144,11 +132,11 @@ def test_letter_models_are_cut_by_their_tokenizer(tmp_path):
     assert frames_text.cut_text("the inn 4", (), model).unknown == "4"
 
 
-def test_the_command_line_judges_text(tmp_path, asked, capsys):
+def test_the_command_line_judges_text(clips, tmp_path, capsys):
     from earmark.cli import main
 
     clip = tmp_path / "clip.flac"
-    earmark.audio.write(clip, asked[0].audio)
+    earmark.audio.write(clip, clips[0].audio)
     options = ["--model", "embedded:parakeet-tdt-nano", "--audio", str(clip), "--device", "cpu"]
     assert main(["verify", "--text", "call lucy now", *options]) == 1
     assert "text.margin" in capsys.readouterr().out
