@@ -17,6 +17,10 @@ import transformers
 import yaml
 from torch import Tensor
 
+from earmark import record_many
+
+OPTIONS = {"name": "m", "device": "cpu", "dtype": "float32", "arithmetic": "float32", "attention": "sdpa"}
+REQUESTS = [{"language": "en"}, {"language": "de"}, {"language": "fr", "task": "translate"}]
 KINDS = ("v1", "flash", "v2")
 LANGUAGES = ("en", "de")
 POSITIONS = 40
@@ -201,3 +205,15 @@ def members(kind: str, seed: int = 0) -> dict[str, bytes]:
 def write_archive(path: Path, kind: str, seed: int = 0) -> Path:
     """Write a whole archive of a kind."""
     return nemo_archives.pack(path, members(kind, seed))
+
+
+def ending(model, asked) -> list:
+    """Raise the end's bias until one of the transcripts ends in its midst, and return the evidence."""
+    model.head().bias.data[model.end_id] += NEVER
+    for _ in range(40):
+        model.head().bias.data[model.end_id] += 0.2
+        evidence = list(record_many(model, asked, batch_size=3, level="sketch"))
+        lengths = [len(item.segments[0].ids) for item in evidence if item.segments[0].ids[-1] == model.end_id]
+        if any(length > 3 for length in lengths):
+            return evidence
+    raise AssertionError("no transcript ended")

@@ -33,6 +33,7 @@ LAYERS = [
     {"scenarios"},
     {"rules"},
     {"exact", "judging", "attribution", "budget", "probing"},
+    {"replaying"},
     {"verification"},
     {"text_only", "signature"},
     {"testing"},

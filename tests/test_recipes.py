@@ -92,7 +92,7 @@ def test_a_linear_channel_has_no_logarithm():
 
 def test_a_recipe_that_broke_is_no_verdict(bf16, clips, monkeypatch):
     """A fault of ours leaves the clip open, not passed without its recipe."""
-    monkeypatch.setattr("earmark.verification.attribute", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("earmark.replaying.attribute", lambda *_, **__: 1 / 0)
     (verdict,) = outcomes(bf16, scenario("quantise", bits=8), clips[:1], made_profile(bf16, ("int8",)))
     assert verdict.outcome == "INCONCLUSIVE"
     assert "replay.failed" in [finding.code for finding in verdict.findings]

@@ -23,8 +23,8 @@ from earmark.protocols import Model
 from earmark.records import lines
 from earmark.records.policy import Policy
 from earmark.records.verdict import Verdict
+from earmark.replaying import Mode
 from earmark.rules import Case
-from earmark.verification import Mode
 
 ROUND = 32
 """Clips that are verified together, and between two looks at the decision."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from itertools import islice
 from typing import Any, Literal
 
-from earmark.attribution import Attribution, attribute, recipes_of
+from earmark.attribution import Attribution, attribute
 from earmark.budget import Budget, spend
 from earmark.errors import UsageError
-from earmark.exact import find_exact
-from earmark.fingerprint.matched import along_name
 from earmark.judging import Judge, Judgement, ProfileLike
 from earmark.loading import family_of
 from earmark.probing import look
@@ -26,10 +23,10 @@ from earmark.records.policy import Policy
 from earmark.records.receipt import Receipt
 from earmark.records.request import Request
 from earmark.records.verdict import Verdict, decide, note, unclear
+from earmark.replaying import Mode, replay
 from earmark.rules import Case, Path, Work, prepare
 from earmark.scenarios.core import Scenario
 
-Mode = Literal["replay", "reexecute"]
 WhenToAttribute = Literal["never", "on_fail", "always"]
 
 CASES_AT_ONCE = 4
@@ -131,7 +128,7 @@ def verify_many(
     while group := list(islice(stream, CASES_AT_ONCE * batch_size)):
         works = [prepare(case, reference, rules) for case in group]
         spend(works, limit)
-        _replay([work for work in works if work.open], reference, judge, batch_size, mode)
+        replay([work for work in works if work.open], reference, judge, batch_size, mode)
         look(works, reference, judge, limit.depth, batch_size)
         verdicts = [_judge(work, reference, judge) for work in works]
         for verdict in _attributed(verdicts, works, reference, attribution, recipes, batch_size=batch_size):
@@ -140,76 +137,7 @@ def verify_many(
                 advance(1)
 
 
-# Replay and decision
-
-
-def _replay(works: Sequence[Work], model: Model, judge: Judge, batch_size: int, mode: Mode) -> None:
-    """Replay all open cases together; where that breaks, one by one, so that no case shelters its neighbours."""
-    if not works:
-        return
-    try:
-        if mode == "reexecute":
-            find_exact(works, model, batch_size)
-        compared = [work for work in works if not work.exact]
-        _compare(compared, model, batch_size, mode)
-        _match(compared, model, judge, batch_size)
-    except Exception as error:  # noqa: BLE001 - the plugin border: a fault of ours is INCONCLUSIVE, never a verdict
-        if len(works) > 1:
-            for work in works:
-                _replay([work], model, judge, batch_size, mode)
-            return
-        found = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        works[0].comparison = None
-        works[0].findings.append(unclear("replay.failed", "verifier", found, "a replay"))
-
-
-def _compare(works: Sequence[Work], model: Model, batch_size: int, mode: Mode) -> None:
-    """Force all outputs through the reference, decode those again that ask for it, and compare."""
-    if not works:
-        return
-    family, reference = family_of(model), model.in_float32()
-    again = [w for w in works if w.request and (mode == "reexecute" or family.needs_rerun(w.request))]
-    replays = _in_turn(family.replay, reference, works, batch_size)
-    reruns = _in_turn(family.rerun, model if mode == "reexecute" else reference, again, batch_size)
-    for work in works:
-        if work.request is not None:
-            work.replays, redone = replays[id(work)], reruns.get(id(work))
-            work.comparison = family.compare(
-                work.traces, work.replays, model=reference, request=work.request, reruns=redone
-            )
-
-
-def _match(works: Sequence[Work], model: Model, judge: Judge, batch_size: int) -> None:
-    """Add to the statistics how far each case deviates along the recipes that its profile looks along."""
-    groups: dict[tuple[str, ...], list[Work]] = {}
-    for work in works:
-        if work.comparison is not None and (names := _recipes(work, judge)):
-            groups.setdefault(names, []).append(work)
-    for names, group in groups.items():
-        found = attribute(group, model.in_float32(), recipes_of(names), batch_size=batch_size)
-        for work, own in zip(group, found, strict=True):
-            if work.comparison is not None:
-                along = dict.fromkeys(map(along_name, names), math.nan) | (own.along() if own else {})
-                fingerprint = work.comparison.fingerprint.extended(along)
-                work.comparison = replace(work.comparison, fingerprint=fingerprint)
-
-
-def _recipes(work: Work, judge: Judge) -> tuple[str, ...]:
-    if work.request is None or work.evidence is None:
-        return ()
-    return judge.recipes(work.request.decoding.strategy, work.evidence.level)
-
-
-def _in_turn(
-    run: Callable[..., list[Any]], model: Model, works: Sequence[Work], batch_size: int
-) -> dict[int, list[Any]]:
-    """Run one pass over the segments of all cases and return the results of each case."""
-    inputs = [item for work in works for item in work.inputs]
-    traces = [trace for work in works for trace in work.traces]
-    if not inputs:
-        return {}
-    results = iter(run(model, inputs, traces, batch_size=batch_size, advance=lambda _: None))
-    return {id(work): [next(results) for _ in work.inputs] for work in works}
+# Decision
 
 
 def _judge(work: Work, model: Model, judge: Judge) -> Verdict:

@@ -19,8 +19,9 @@ from earmark.profiles import Profile
 from earmark.protocols import Model, ModelInfo
 from earmark.records.policy import Policy
 from earmark.records.verdict import Verdict, unclear
+from earmark.replaying import Mode
 from earmark.rules import Case
-from earmark.verification import Mode, verify_many
+from earmark.verification import verify_many
 
 KINDS = ("local", "ray")
 TRIES = 2
