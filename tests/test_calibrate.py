@@ -217,3 +217,29 @@ def test_verify_without_a_fitting_profile(nano, clips, tmp_path):
         earmark.verify(evidence, clip.request, clip.audio, nano, profile=calibrated(nano, fingerprint_version=99))
     with pytest.raises(UsageError, match=r"profile\.json"):
         earmark.verify(evidence, clip.request, clip.audio, nano, profile=str(tmp_path))
+
+
+def test_honest_clips_that_broke_a_rule_cost_the_profile_its_rate(tmp_path):
+    """Else no score could ever reach the promised rate, and the profile would accuse nobody."""
+    rows = [*honest_run(2400)]
+    split = split_bases([r.base for r in rows])
+    broken = min(split.conformal)
+    rows = [dataclasses.replace(r, outcome="FAIL", findings=("margins",)) if r.base == broken else r for r in rows]
+    made = calibrate(Run(rows), CHANNELS)
+    assert made.header.rate == pytest.approx(2 / (len(made.scores) + 1))
+    assert made.judge({"distance": 1e6, "margin": 0.0}).p_value <= made.header.rate
+    with pytest.raises(UsageError, match="of which 1 broke a rule"):
+        calibrate(Run(rows), CHANNELS, rate=1e-3)
+    made.save(tmp_path)
+    assert load_profile(tmp_path).header == made.header
+    header = json.loads((tmp_path / PROFILE_FILE).read_text())
+    (tmp_path / PROFILE_FILE).write_text(json.dumps(header | {"rate": 1e-3}))
+    with pytest.raises(RecordError, match="1 of which broke a rule"):
+        load_profile(tmp_path)
+
+
+def test_what_other_bounds_said_of_honest_statistics_is_no_broken_rule():
+    """A run that was judged by provisional bounds calibrates as one that was judged by the rules alone."""
+    rows = [*honest_run(2400)]
+    judged = [dataclasses.replace(r, outcome="FAIL", findings=("statistics.distance",)) for r in rows]
+    assert calibrate(Run(judged), CHANNELS).scores.tolist() == calibrate(Run(rows), CHANNELS).scores.tolist()

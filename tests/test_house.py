@@ -23,7 +23,7 @@ LAYERS = [
     {"records.request", "records.receipt"},
     {"records.evidence", "records.policy"},
     {"fingerprint", "lattice", "decision"},
-    {"records.verdict", "records.unanswered"},
+    {"records.verdict", "records.unanswered", "records.profile"},
     {"protocols", "registry"},
     {"profiles"},
     {"greedy"},

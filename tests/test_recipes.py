@@ -14,7 +14,8 @@ from made_profiles import row
 import earmark
 from earmark import Case
 from earmark.attribution import recipes_of
-from earmark.calibrate import calibrate
+from earmark.budget import Budget
+from earmark.calibrate import Shares, calibrate
 from earmark.decision.score import fit_scale
 from earmark.errors import RecordError, UsageError
 from earmark.fingerprint.matched import matched_filter
@@ -96,6 +97,48 @@ def test_a_recipe_that_broke_is_no_verdict(bf16, clips, monkeypatch):
     (verdict,) = outcomes(bf16, scenario("quantise", bits=8), clips[:1], made_profile(bf16, ("int8",)))
     assert verdict.outcome == "INCONCLUSIVE"
     assert "replay.failed" in [finding.code for finding in verdict.findings]
+
+
+def test_a_recipe_that_could_not_be_computed_leaves_the_clip_open(bf16, clips, monkeypatch):
+    """Without the direction int8 would pass under bf16."""
+    monkeypatch.setattr("earmark.replaying.attribute", lambda works, *_, **__: [None] * len(works))
+    (verdict,) = outcomes(bf16, scenario("quantise", bits=8), clips[:1], made_profile(bf16, ("int8",)))
+    assert verdict.outcome == "INCONCLUSIVE"
+    assert [f.code for f in verdict.findings if f.severity == "inconclusive"] == ["statistics.recipe"]
+
+
+def test_a_look_at_first_layers_does_not_miss_the_direction(bf16, clips):
+    """A budget with a depth computes no direction; the clip stays open as any that was not replayed."""
+    evidence = scenario("honest").record(bf16, clips[:2], level="sketch")
+    cases = [Case(evidence=e, request=c.request, audio=c.audio) for e, c in zip(evidence, clips[:2], strict=True)]
+    budget = Budget(share=1e-9, depth=9, secret=bytes(16))
+    verdicts = list(earmark.verify_many(cases, bf16, profile=made_profile(bf16, ("int8",)), budget=budget))
+    assert {verdict.outcome for verdict in verdicts} == {"INCONCLUSIVE"}
+    assert all({"budget.skipped", "budget.probed"} <= {f.code for f in verdict.findings} for verdict in verdicts)
+    assert not any(f.code == "replay.failed" for verdict in verdicts for f in verdict.findings)
+
+
+@pytest.mark.parametrize(
+    ("recipes", "statistics", "message"),
+    [
+        (["int7"], {"along_int7": 0.1}, "no recipe 'int7'"),
+        (["int8", "fp8", "nf4", "int4-g64"], {}, "4 recipes; expected 3 at most"),
+        (["int8"], {}, "40 honest rows without along_int8, of clip 'c0' first"),
+        (["int8"], {"along_int8": math.nan}, "along_int8 applies to no clip"),
+    ],
+)
+def test_a_calibration_needs_rows_that_were_measured_with_its_recipes(recipes, statistics, message):
+    """A channel that was fitted to nothing would accuse at random."""
+    rows = [row(f"c{i}", "a", (0.0, 0.0), statistics={"logprob_l1": 0.01 * i, **statistics}) for i in range(40)]
+    with pytest.raises(UsageError, match=message):
+        calibrate(Run(rows), ("logprob_l1",), recipes=recipes, shares=Shares(development=0.5))
+
+
+def test_a_run_goes_on_with_its_own_recipes_alone(bf16, clips, tmp_path):
+    samples = [Sample(name="c0", audio=clips[0].audio)]
+    study(bf16, [scenario("honest")], samples, tmp_path / "run.jsonl", recipes=recipes_of(["int8"]))
+    with pytest.raises(UsageError, match="not matched with fp8"):
+        study(bf16, [scenario("honest")], samples, tmp_path / "run.jsonl", recipes=recipes_of(["fp8"]))
 
 
 def test_profiles_with_recipes_are_saved_and_checked(bf16, tmp_path):

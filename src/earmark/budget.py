@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from earmark.errors import UsageError
-from earmark.profiles import Power
+from earmark.records.profile import Power
 from earmark.records.verdict import note, unclear
 from earmark.rules import Work
 

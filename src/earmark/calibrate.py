@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from earmark.attribution import recipes_of
 from earmark.budget import powers
 from earmark.decision.betting import TOLERANCE
 from earmark.decision.conformal import clips_needed, conformal_p, promised_rate
@@ -17,8 +18,9 @@ from earmark.errors import UsageError
 from earmark.fingerprint.matched import along_name
 from earmark.fingerprint.types import FINGERPRINT_VERSION
 from earmark.limits import DEFAULT_K
-from earmark.profiles import Header, HeldOut, Profile, provenance
+from earmark.profiles import Profile, provenance
 from earmark.protocols import Family
+from earmark.records.profile import MOST_RECIPES, Header, HeldOut
 from earmark.runs import Row, Run
 
 LEAST_DEVELOPMENT = 20
@@ -116,10 +118,11 @@ def calibrate(
     Raises:
         UsageError: The run mixes models, has no honest rows, or too few clips for the rate.
     """
-    along = tuple(map(along_name, recipes))
+    along = _along(recipes)
     channels = (*channels, *along)
-    rows = [row for row in run if row.honest]
+    rows = [_by_rules(row) for row in run if row.honest]
     first = _one_kind(rows, run)
+    _check_matched(rows, along)
     split = split_bases([row.base for row in rows], shares)
     needed = max(LEAST_DEVELOPMENT, len(channels))
     if len(split.development) < needed:
@@ -127,7 +130,7 @@ def calibrate(
     development = [row for row in rows if row.base in split.development]
     scale = fit_scale(channels, Run(development).matrix(channels), linear=along)
     scores = _largest(rows, split.conformal, scale)
-    promised = _rate(rate, len(scores))
+    promised = _rate(rate, scores)
     return Profile(
         header=Header(
             model=first.model,
@@ -166,13 +169,30 @@ def _one_kind(rows: Sequence[Row], run: Sequence[Row]) -> Row:
     return rows[0]
 
 
-def _rate(asked: float | None, clips: int) -> float:
-    possible = promised_rate(clips)
+def _along(recipes: Sequence[str]) -> tuple[str, ...]:
+    if len(recipes) > MOST_RECIPES:
+        raise UsageError(f"{len(recipes)} recipes; expected {MOST_RECIPES} at most")
+    return tuple(along_name(recipe.name) for recipe in recipes_of(recipes))
+
+
+def _check_matched(rows: Sequence[Row], along: Sequence[str]) -> None:
+    """Refuse rows that were not measured with the recipes: a channel fitted to nothing would accuse at random."""
+    for name in along:
+        if missing := [row.clip for row in rows if row.statistics and name not in row.statistics]:
+            found = f"{len(missing)} honest rows without {name}, of clip {missing[0]!r} first"
+            raise UsageError(f"{found}; expected rows that were all measured with this recipe")
+        if not np.isfinite(Run(rows).matrix([name])).any():
+            raise UsageError(f"{name} applies to no clip; leave this recipe out")
+
+
+def _rate(asked: float | None, scores: NDArray[np.float64]) -> float:
+    possible, broken = promised_rate(scores), int(np.isposinf(scores).sum())
     if asked is None:
         return max(1e-3, possible)
     if asked < possible * (1 - 1e-9):
-        message = f"a rate of {asked:g} needs {clips_needed(asked)} calibration clips; there are {clips}"
-        raise UsageError(f"{message}, which allow {possible:.2g}: give more clips, or --rate {possible:.2g}")
+        message = f"a rate of {asked:g} needs {clips_needed(asked)} calibration clips; there are {len(scores)}"
+        broke = f", of which {broken} broke a rule" if broken else ""
+        raise UsageError(f"{message}{broke}, which allow {possible:.2g}: give more clips, or --rate {possible:.2g}")
     return asked
 
 

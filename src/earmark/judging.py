@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from earmark.attribution import recipes_of
 from earmark.errors import UsageError
 from earmark.fingerprint.types import Fingerprint
 from earmark.loading import family_of
-from earmark.profiles import Header, Profile, find_profile, load_profile
+from earmark.profiles import Profile, find_profile, load_profile
 from earmark.protocols import Comparison, Model
 from earmark.records.policy import Policy
+from earmark.records.profile import Header
 from earmark.records.verdict import Fault, Finding, broken, unclear
 
 PROVISIONAL = "provisional"
@@ -63,6 +66,7 @@ class Judge:
             self._given = load_profile(profile)
         if isinstance(self._given, Profile):
             self._given.check_fits(model.info)  # raises before any clip is replayed
+            recipes_of(self._given.header.recipes)
 
     def judge(self, comparison: Comparison, *, strategy: str, level: str, k: int, part: bool = False) -> Judgement:
         """Judge one clip.
@@ -115,6 +119,9 @@ class Judge:
         elif not own.p_value > header.rate:  # NaN
             findings.append(unclear("statistics.none", "input", "no statistic applies", "one at least"))
             return Judgement(findings=tuple(findings), profile=profile.name)
+        if not part and (missing := [name for name in header.along if math.isnan(comparison.fingerprint[name])]):
+            expected = "a direction for each recipe of the profile"
+            findings.append(unclear("statistics.recipe", "verifier", f"no {', '.join(missing)}", expected))
         return Judgement(findings=tuple(findings), profile=profile.name, p_value=None if part else own.p_value)
 
 

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from earmark.fingerprint.matched import along_name
 from earmark.fingerprint.types import Fingerprint
 from earmark.judging import Judge
 from earmark.loading import family_of
 from earmark.protocols import Comparison, Family, Model, ProbedFamily
-from earmark.records.verdict import note, unclear
+from earmark.records.verdict import Finding, note, unclear
 from earmark.rules import Work
 
 LEVELS = ("sketch", "compact")
@@ -45,16 +46,19 @@ def _look(works: Sequence[Work], model: Model, judge: Judge, depth: int, batch_s
     """Look at all cases together; where that breaks, one by one, so that no case shelters its neighbours."""
     try:
         found = iter(_probe(works, model, depth, batch_size))
+        added = [
+            _findings(work, np.concatenate([next(found) for _ in work.left]), judge, family_of(model), depth)
+            for work in works
+        ]
     except Exception as error:  # noqa: BLE001 - the plugin border: a fault of ours is INCONCLUSIVE, never a verdict
         if len(works) > 1:
             for work in works:
                 _look([work], model, judge, depth, batch_size)
             return
         words = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        works[0].findings.append(unclear("replay.failed", "verifier", words, "a replay of the encoder"))
-        return
-    for work in works:
-        _add(work, np.concatenate([next(found) for _ in work.left]), judge, family_of(model), depth)
+        added = [[unclear("replay.failed", "verifier", words, "a replay of the encoder")]]
+    for work, findings in zip(works, added, strict=True):
+        work.findings += findings
 
 
 def _probe(works: Sequence[Work], model: Model, depth: int, batch_size: int) -> list[NDArray[np.float64]]:
@@ -66,19 +70,21 @@ def _probe(works: Sequence[Work], model: Model, depth: int, batch_size: int) -> 
     return family.probe(reference, inputs, traces, depth=depth, batch_size=batch_size, advance=lambda _: None)
 
 
-def _add(work: Work, distances: NDArray[np.float64], judge: Judge, family: Family, depth: int) -> None:
+def _findings(work: Work, distances: NDArray[np.float64], judge: Judge, family: Family, depth: int) -> list[Finding]:
     found = f"{len(distances)} probes in the first {depth} encoder layers of {len(work.left)} other segments"
-    work.findings.append(note("budget.probed", found, "a replay; no token of these was looked at", "verifier"))
+    seen = note("budget.probed", found, "a replay; no token of these was looked at", "verifier")
     if not len(distances) or work.request is None or work.evidence is None:
-        return
+        return [seen]
+    strategy, level = work.request.decoding.strategy, work.evidence.level
     known = {"sketch_distance": float(distances.mean()), "sketch_distance_max": float(distances.max())}
-    names = tuple(statistic.name for statistic in family.statistics)
+    along = map(along_name, judge.recipes(strategy, level))
+    names = (*(statistic.name for statistic in family.statistics), *along)
     fingerprint = Fingerprint(family.name, names, tuple(known.get(name, math.nan) for name in names))
     judgement = judge.judge(
         Comparison(fingerprint=fingerprint, findings=(), positions=len(distances)),
-        strategy=work.request.decoding.strategy,
-        level=work.evidence.level,
+        strategy=strategy,
+        level=level,
         k=min(family.listed(trace) for _, trace in work.left),
         part=True,
     )
-    work.findings += [finding for finding in judgement.findings if {finding.severity, finding.code} & {*DECIDING}]
+    return [seen, *(each for each in judgement.findings if {each.severity, each.code} & {*DECIDING})]

@@ -158,8 +158,10 @@ def _measured(path: Path, reference: Model, level: Level, recipes: Sequence[Scen
             found = _kind(row.model, row.weights, row.precision, row.level)
             expected = _kind(info.name, info.weights, info.precision, level)
             raise UsageError(f"{path} holds rows of {found}; expected {expected}: give another file")
-    if recipes and any(row.shape and row.looks_like is None for row in run):
-        raise UsageError(f"{path} holds rows that were matched with no recipe; expected all matched: give another file")
+    for recipe in recipes:
+        if any(row.shape and f"match_{recipe.name}_projection" not in row.shape for row in run):
+            found = f"{path} holds rows that were not matched with {recipe.name}"
+            raise UsageError(f"{found}; expected all matched: give another file")
     return run
 
 

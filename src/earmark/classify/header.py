@@ -8,8 +8,8 @@ import msgspec
 
 from earmark.classify.features import Features
 from earmark.classify.figures import Figures
-from earmark.profiles import Share
 from earmark.records.codec import Count, Digest, Name, Record
+from earmark.records.profile import Share
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -26,8 +26,10 @@ from earmark.cli.options import (
 from earmark.decision.conformal import clips_needed
 from earmark.errors import UsageError
 from earmark.loading import family_of, load
-from earmark.profiles import MOST_RECIPES, Profile
+from earmark.profiles import Profile
 from earmark.protocols import Model
+from earmark.records.profile import MOST_RECIPES
+from earmark.runs import Run
 from earmark.scenarios.core import Scenario
 from earmark.scenarios.honest import honest_scenarios
 from earmark.study import Sample, study
@@ -81,6 +83,8 @@ def calibrate(
             recipes=recipes,
             advance=step,
         )
+    asked = {each.name for each in scenarios}
+    rows = Run(row for row in rows if not row.honest or row.scenario in asked)  # an honest beam is no greedy clip
     channels = channels_of(family_of(reference))
     names = [each.name for each in recipes]
     profile = profile_of(rows, channels, rate=rate, tolerance=tolerance, source=str(len(found)), recipes=names)
@@ -95,7 +99,10 @@ def _recipes(reference: Model, asked: Sequence[str] | None) -> list[Scenario]:
         names = [name for name in asked if name != NO_RECIPE]
         if len(names) > MOST_RECIPES:
             raise UsageError(f"{len(names)} recipes; at most {MOST_RECIPES}")
-        return recipes_of(names)
+        chosen = recipes_of(names)
+        if unfit := [each.name for each in chosen if not _fits(each, reference)]:
+            raise UsageError(f"{reference.info.name} cannot be made into {unfit[0]}: leave this recipe out")
+        return chosen
     return [each for each in recipes_of(DEFAULT_RECIPES.get(reference.info.precision, ())) if _fits(each, reference)]
 
 

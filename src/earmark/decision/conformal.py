@@ -55,14 +55,17 @@ def clips_needed(rate: float) -> int:
     return math.ceil(1 / rate - 1e-9) - 1
 
 
-def promised_rate(clips: int) -> float:
-    """Return the smallest false-alarm rate that this many calibration clips can promise.
+def promised_rate(calibration: ArrayLike) -> float:
+    """Return the smallest false-alarm rate that calibration clips can promise: the least p-value there is.
+
+    Args:
+        calibration: Their scores, (n,); an infinite one, of an honest clip that broke a rule, exceeds any score.
 
     Example:
-        >>> promised_rate(999)
-        0.001
+        >>> promised_rate(np.zeros(999)), promised_rate([*np.zeros(998), np.inf])
+        (0.001, 0.002)
     """
-    return 1 / (clips + 1)
+    return float(conformal_p([np.inf], calibration)[0])
 
 
 def upper_bound(events: ArrayLike, trials: int, level: float) -> NDArray[np.float64]:

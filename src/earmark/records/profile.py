@@ -1,0 +1,134 @@
+"""The header of a calibrated profile: the part that people read."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from earmark.decision.betting import TOLERANCE
+from earmark.decision.conformal import upper_bound
+from earmark.fingerprint.matched import along_name
+from earmark.fingerprint.types import FINGERPRINT_VERSION
+from earmark.records.codec import Count, Digest, Name, Record
+from earmark.records.evidence import Level, Precision
+from earmark.records.request import Strategy
+
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Numbers = Annotated[tuple[float, ...], msgspec.Meta(max_length=256)]
+
+MOST_RECIPES = 3
+"""More would make honest clips pay for directions that nobody takes."""
+
+
+class HeldOut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What honest clips did that took no part in the calibration.
+
+    Attributes:
+        clips: How many there were.
+        alarms: How many FAILed, by a rule or by their p-value.
+    """
+
+    clips: Count
+    alarms: Count
+
+    def upper(self, level: float = 0.05) -> float:
+        """Return the exact upper bound of the false-alarm rate.
+
+        Example:
+            >>> round(HeldOut(clips=3000, alarms=0).upper(), 6)
+            0.000998
+        """
+        return float(upper_bound(self.alarms, self.clips, level)) if self.clips else 1.0
+
+
+class Power(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a budget finds of one provider: computed, not measured.
+
+    Attributes:
+        provider: Name of the cheat; `any` for one that is found wherever it is replayed.
+        found: Share of its clips that stood out when they were replayed whole.
+        unit: What the budget draws.
+        total: How many there are.
+        share: Share of them that is replayed.
+        cheated: Share of them on which the provider cheats.
+        power: Probability that one at least of those that are replayed stands out: FAILs where clips are drawn, is
+            INCONCLUSIVE (`statistics.part`) where segments are. An audit asks for more (`earmark.decision.power`).
+    """
+
+    provider: Name
+    found: Share
+    unit: Literal["segments", "clips"]
+    total: Count
+    share: Share
+    cheated: Share
+    power: Share
+
+
+class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The part of a profile that people read; the calibration scores lie beside it.
+
+    Attributes:
+        model: Name of the model, for people.
+        weights: Digest of the weights it belongs to.
+        family: Architecture family.
+        precision: Claimed precision it belongs to.
+        strategy: Decoding it belongs to.
+        level: Level of evidence it was calibrated on.
+        k: Listed tokens per position.
+        fingerprint_version: Version of the statistics.
+        channels: Statistics that take part in the score.
+        floor: See `Scale`.
+        median: See `Scale`.
+        width: See `Scale`.
+        rate: False-alarm rate a of one clip.
+        tolerance: Declared factor by which honest behaviour may drift in an audit.
+        least_positions: Fewest positions of a clip that may PASS.
+        development: Clips the scale was fitted on.
+        held_out: Honest clips that were only tested.
+        scenarios: Honest scenarios that were run.
+        provenance: Clips, seeds, versions and command.
+        recipes: Known cheats whose direction takes part in the score (`earmark.attribution`), one more replay for each;
+            their channels are the last.
+        power: What budgets find (`earmark.budget.powers`).
+    """
+
+    FORMAT: ClassVar[str] = "earmark.profile/1"
+
+    format: Literal["earmark.profile/1"] = "earmark.profile/1"
+    model: Name
+    weights: Digest
+    family: Name
+    precision: Precision
+    strategy: Strategy
+    level: Level
+    k: Annotated[int, msgspec.Meta(ge=1, le=1024)]
+    fingerprint_version: int = FINGERPRINT_VERSION
+    channels: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=256)]
+    floor: Numbers
+    median: Numbers
+    width: Numbers
+    rate: Share
+    tolerance: Annotated[float, msgspec.Meta(ge=1.0, le=10.0)] = TOLERANCE
+    least_positions: Annotated[int, msgspec.Meta(ge=1)] = 2
+    development: Count
+    held_out: HeldOut
+    scenarios: tuple[Name, ...] = ()
+    provenance: dict[str, str] = msgspec.field(default_factory=dict)
+    recipes: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MOST_RECIPES)] = ()
+    power: Annotated[tuple[Power, ...], msgspec.Meta(max_length=4096)] = ()
+
+    @property
+    def along(self) -> tuple[str, ...]:
+        """The channels of the recipes."""
+        return tuple(map(along_name, self.recipes))
+
+    def __post_init__(self) -> None:
+        """Refuse a scale that does not fit its channels, and recipes that are no channels."""
+        if self.channels[len(self.channels) - len(self.recipes) :] != self.along:
+            raise ValueError(f"recipes {', '.join(self.recipes)} need the last channels {', '.join(self.along)}")
+        sizes = {len(self.channels), len(self.floor), len(self.median), len(self.width)}
+        numbers = (*self.floor, *self.median, *self.width)
+        if len(sizes) > 1 or not all(map(math.isfinite, numbers)) or min(self.width) <= 0 or min(self.floor) < 0:
+            raise ValueError("floor, median and width need one finite number per channel, widths above 0")
