@@ -6,8 +6,9 @@
 Clips are drawn from the challenge set, which no profile is calibrated on and no cheat learns from. Judge is the model's
 calibrated profile where one is found, else the documented bounds (`provisional`), which guarantee no rate. Every clip
 is a flushed line of a run file in FILE.runs; a second call goes on where one stopped. What a machine or model cannot do
-is left out, and told with its reason. Where a cheat that differs in its words alone wrote the honest words, nothing was
-gained: such clips are counted as `same_text`, and in no other column.
+is left out, and told with its reason. Where a cheat that differs in its words alone wrote the honest words at as many
+positions, nothing was gained: such clips are counted as `same_text`, those of them that FAILed as `same_text_FAIL`, and
+in no other column.
 """
 
 from __future__ import annotations
@@ -37,7 +38,17 @@ from earmark.study import Sample, study
 
 DTYPES = ("float32", "float16", "bfloat16")
 LEVELS = ("scores", "sketch")
-COLUMNS = ("threat", "scenario", "clips", "same_text", "detected_one_clip", "ci_low", "clips_to_detect", "auc")
+COLUMNS = (
+    "threat",
+    "scenario",
+    "clips",
+    "same_text",
+    "same_text_FAIL",
+    "detected_one_clip",
+    "ci_low",
+    "clips_to_detect",
+    "auc",
+)
 
 
 def references() -> list[str]:
@@ -96,16 +107,24 @@ def rows(run: Run, entries: Sequence[Entry], left_out: dict[str, str], judge: An
     measured = run.where(lambda row: row.scenario in threats and row.scenario not in left_out)
     kept = without_coinciding(measured, {entry.scenario.name for entry in entries if entry.scenario.only_text})
     before, after = (Counter(row.scenario for row in part) for part in (measured, kept))
+    same = before - after
+    same_failed = Counter(row.scenario for row in failed(measured)) - Counter(row.scenario for row in failed(kept))
     for found in detections(kept, judge if isinstance(judge, Profile) else None):
         numbers = {
             key: lines.from_float(value) if isinstance(value, float) else value for key, value in asdict(found).items()
         }
-        same = before[found.scenario] - after[found.scenario]
-        yield {"threat": threats[found.scenario], "judge": name, "same_text": same, **numbers}
+        coinciding = {"same_text": same[found.scenario], "same_text_FAIL": same_failed[found.scenario]}
+        yield {"threat": threats[found.scenario], "judge": name, **coinciding, **numbers}
     for scenario in sorted(before.keys() - after.keys()):
-        yield {"threat": threats[scenario], "scenario": scenario, "left_out": "wrote the honest words on every clip"}
+        reason = f"wrote the honest words on each of {same[scenario]} clips; {same_failed[scenario]} of them FAILed"
+        yield {"threat": threats[scenario], "scenario": scenario, "left_out": reason}
     for scenario, reason in left_out.items():
         yield {"threat": threats[scenario], "scenario": scenario, "left_out": reason}
+
+
+def failed(run: Run) -> Run:
+    """Return the rows that FAILed."""
+    return run.where(lambda row: row.outcome == "FAIL")
 
 
 def judge_of(model: Model, strategy: str, level: str, given: Path | None) -> Profile | str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+import math
 import tarfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from earmark.errors import ModelError
 from earmark.models import _torch_file
+from earmark.models._nemo_tar import DAMAGE, opened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS = "model_config.yaml", "model_weights.ckpt"
 TOKENIZER_PREFIX = "nemo:"
 """Stands before the names of members in the config."""
-MAX_MEMBERS = 1_000
 MAX_SMALL_BYTES = 16 << 20
 """Configs have some hundred kB, tokenizers below 5 MB."""
-MAX_GROWTH = 4
-"""Weights hardly compress: an archive that grows by more when it is read is a bomb."""
+MAX_SETTINGS = 4 << 20
+"""Settings and letters of a config when every alias is written out: a few aliases of aliases have no end."""
+MAX_LANGUAGES = 64
+"""Tokenizers of an aggregate: Canary has five."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: It is no archive, or none that can be trusted.
     """
-    with _opened(path) as archive:
+    with opened(path) as archive:
         return _config(archive, path)
 
 
@@ -78,7 +80,7 @@ def read_archive(path: Path) -> Archive:
         ModelError: It is damaged, incomplete, grows when it is read, holds links or names outside itself, or weights
             that would run code.
     """
-    with _opened(path) as archive:
+    with opened(path) as archive:
         config = _config(archive, path)
         tensors = _tensors(_member(archive, WEIGHTS, path), path)
         tokenizer = config.get("tokenizer")
@@ -86,6 +88,8 @@ def read_archive(path: Path) -> Archive:
         own = _pieces(archive, settings, path)
         languages = settings.get("langs")
         models = languages if isinstance(languages, dict) and settings.get("type") == "agg" else {}
+        if len(models) > MAX_LANGUAGES:
+            raise ModelError(f"{path} has {len(models)} tokenizers; expected at most {MAX_LANGUAGES}")
         parts = {str(name): _pieces(archive, part, path) for name, part in models.items()}
     complete = {name: model for name, model in parts.items() if model is not None}
     several = complete if len(complete) == len(parts) else {}
@@ -112,35 +116,6 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     return _torch_file.tensors_digest("nemo", tensors)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tarfile.TarFile]:
-    """Open an archive and check its members."""
-    try:
-        archive = tarfile.open(path, "r:*")  # noqa: SIM115 - the members are checked before the block below
-        members = archive.getmembers()
-    except (OSError, tarfile.TarError, EOFError, ValueError) as error:
-        raise ModelError(f"{path} is no .nemo archive: {error}; fetch it again") from error
-    with archive:
-        _check_members(members, path)
-        yield archive
-
-
-def _check_members(members: list[tarfile.TarInfo], path: Path) -> None:
-    if len(members) > MAX_MEMBERS:
-        raise ModelError(f"{path} holds {len(members)} members; a .nemo archive has a dozen")
-    for member in members:
-        name = PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts:
-            raise ModelError(
-                f"{path} holds a member named {member.name[:80]!r}, which lies outside of it; do not use it"
-            )
-        if not (member.isreg() or member.isdir()) or member.issparse():
-            raise ModelError(f"{path} holds {member.name[:80]!r}, which is no plain file; do not use it")
-    total, size = sum(member.size for member in members), path.stat().st_size
-    if total > MAX_GROWTH * size:
-        raise ModelError(f"{path} has {size} bytes and would grow to {total} when it is read; do not use it")
-
-
 def _member(archive: tarfile.TarFile, name: str, path: Path) -> IO[bytes]:
     found = [member for member in archive.getmembers() if str(PurePosixPath(member.name)) == name]
     if len(found) != 1:
@@ -152,39 +127,61 @@ def _member(archive: tarfile.TarFile, name: str, path: Path) -> IO[bytes]:
 
 
 def _small(file: IO[bytes], path: Path) -> bytes:
-    data = file.read(MAX_SMALL_BYTES + 1)
+    data = _bytes(file, path, MAX_SMALL_BYTES + 1)
     if len(data) > MAX_SMALL_BYTES:
         raise ModelError(f"{path} holds a config or tokenizer of more than {MAX_SMALL_BYTES} bytes; do not use it")
     return data
 
 
+def _bytes(file: IO[bytes], path: Path, most: int = -1) -> bytes:
+    try:
+        return file.read(most)
+    except DAMAGE as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{path} is damaged: {' '.join(str(error).split())[:200]}; fetch it again") from error
+
+
 def _config(archive: tarfile.TarFile, path: Path) -> dict[str, Any]:
     import yaml
 
+    class Loader(yaml.SafeLoader):  # type: ignore[misc] # PyYAML has no types
+        """Makes no objects, and merges no mappings, which takes time and memory without end; NeMo writes no merges."""
+
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+                raise yaml.constructor.ConstructorError(problem="mappings are merged", problem_mark=node.start_mark)
+
+    data = _small(_member(archive, CONFIG, path), path)
     try:
-        config = yaml.safe_load(_small(_member(archive, CONFIG, path), path))
-    except (
-        yaml.YAMLError,
-        UnicodeDecodeError,
-        RecursionError,
-        ValueError,
-        tarfile.TarError,
-        EOFError,
-        OSError,
-    ) as error:
-        if isinstance(error, ModelError):
-            raise
+        config = Loader(data).get_single_data()
+        size = _size(config, {})
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, OverflowError, TypeError) as error:
         raise ModelError(f"{path}: {CONFIG} cannot be read: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(config, dict):
         raise ModelError(f"{path}: {CONFIG} holds no settings")
+    if "model" in config:
+        raise ModelError(f"{path}: {CONFIG} has a setting `model`, which NeMo would take in place of all others")
+    if size > MAX_SETTINGS:
+        raise ModelError(f"{path}: {CONFIG} comes to more than {MAX_SETTINGS} settings and letters; do not use it")
     return config
+
+
+def _size(part: Any, known: dict[int, float]) -> float:
+    """Return the settings and letters of a part when every alias is written out; one that holds itself has no end."""
+    if isinstance(part, str):
+        return 1 + len(part)
+    if not isinstance(part, dict | list):
+        return 1
+    if id(part) not in known:
+        known[id(part)] = math.inf
+        inside = [*part, *part.values()] if isinstance(part, dict) else part
+        known[id(part)] = 1 + sum(_size(each, known) for each in inside)
+    return known[id(part)]
 
 
 def _tensors(file: IO[bytes], path: Path) -> dict[str, Tensor]:
     """Load weights and nothing else: no class, no code."""
     what = f"{path}: {WEIGHTS}"
-    try:
-        data = io.BytesIO(file.read())
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise ModelError(f"{what} is damaged: {' '.join(str(error).split())[:200]}; fetch it again") from error
+    data = io.BytesIO(_bytes(file, path))
     return _torch_file.named_tensors(_torch_file.read_torch(data, what), what)

@@ -13,7 +13,7 @@ from earmark.errors import UsageError
 from earmark.models import _transformers as shared
 from earmark.models._canary_parts import Canary, Encoded, Text
 from earmark.models._nemo_archive import Archive
-from earmark.models._nemo_restore import count_frames, features_of, own_extractor, refuse_foreign_targets, restore
+from earmark.models._nemo_restore import count_frames, features_of, own_extractor, restore
 from earmark.protocols import ModelInfo
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ def load_canary_with_nemo(info: ModelInfo, archive: Archive, text: Text, options
     Raises:
         ModelError: NeMo is not installed, or cannot restore it, or the config names classes from elsewhere.
     """
-    refuse_foreign_targets(archive)
     module, version = restore(archive, restore_timestamps_model=False)
     extractor = own_extractor(module, options["device"])
     network = shared.rounded(module, **{key: options[key] for key in ("device", "dtype", "arithmetic")})

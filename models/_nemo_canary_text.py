@@ -9,7 +9,7 @@ from typing import Any
 from earmark.errors import ModelError, UsageError
 from earmark.models import _transformers as shared
 from earmark.models._nemo_archive import Archive
-from earmark.models._nemo_settings import setting
+from earmark.models._nemo_settings import setting, shown
 
 END = "<|endoftext|>"
 SPECIAL_PART = "spl_tokens"
@@ -114,8 +114,8 @@ def text_of(archive: Archive) -> CanaryText:
     """
     config = archive.config
     prompt, custom = setting(config, "prompt_format"), setting(config, "tokenizer.custom_tokenizer._target_")
-    if prompt not in PROMPTS:
-        raise ModelError(f"{archive.path}: prompt_format is {str(prompt)[:80]!r}; known: {', '.join(PROMPTS)}")
+    if not isinstance(prompt, str) or prompt not in PROMPTS:
+        raise ModelError(f"{archive.path}: prompt_format is {shown(prompt)}; known: {', '.join(PROMPTS)}")
     models = archive.tokenizers or ({"": archive.tokenizer} if archive.tokenizer else {})
     wanted = TOKENIZERS[0 if archive.tokenizers else 1]
     if not models or str(custom).rpartition(".")[2] != wanted or (archive.tokenizers and SPECIAL_PART not in models):

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from earmark.errors import ModelError
 from earmark.models._nemo_archive import Archive
-from earmark.models._nemo_settings import FEATURES, check, setting
-from earmark.models._nemo_weights import ENCODER, HINT, RENAMES, encoder_config, substituted
+from earmark.models._nemo_settings import FEATURES, check, setting, whole, whole_of
+from earmark.models._nemo_weights import (
+    ENCODER,
+    HINT,
+    MOST_LAYERS,
+    RENAMES,
+    STRANGE,
+    encoder_config,
+    filled,
+    substituted,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +76,7 @@ def check_head(archive: Archive) -> int:
     import torch
 
     table, head = archive.tensors.get(EMBEDDING), archive.tensors.get(HEAD)
-    if table is None or head is None or SECOND_LAYER in archive.tensors:
+    if table is None or head is None or head.ndim != 2 or SECOND_LAYER in archive.tensors:
         raise ModelError(f"{archive.path} has no embedding of tokens, or a head of more than one layer")
     if not torch.equal(table, head):
         raise ModelError(f"{archive.path}: the head and the embedding of tokens differ; in NeMo they are one")
@@ -91,7 +100,6 @@ def canary_network(archive: Archive, attention: str, *, end_id: int) -> Any:
     Raises:
         ModelError: It is a network that transformers does not have.
     """
-    import torch
     import transformers
 
     check(archive, "encoder", ENCODER, HINT)
@@ -101,12 +109,9 @@ def canary_network(archive: Archive, attention: str, *, end_id: int) -> Any:
     tensors = renamed_canary(archive.tensors)
     try:
         positions = archive.tensors[POSITIONS]
-        module = transformers.CanaryForConditionalGeneration(_config(archive, tensors, attention, end_id=end_id))
-        if "bridge.weight" in tensors:
-            outward, inward = tensors["bridge.weight"].shape
-            module.bridge = torch.nn.Linear(inward, outward)
-        module.load_state_dict(tensors)
-    except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        config = _config(archive, tensors, attention, end_id=end_id)
+        module = filled(lambda: _network(config, tensors.get("bridge.weight")), tensors)
+    except STRANGE as error:
         if isinstance(error, ModelError):
             raise
         reason = " ".join(str(error).split())[:300]
@@ -117,24 +122,39 @@ def canary_network(archive: Archive, attention: str, *, end_id: int) -> Any:
     return module.float().eval()
 
 
+def _network(config: Any, bridge: Tensor | None) -> Any:
+    """Return the network of a config, with a bridge between encoder and decoder where the weights have one."""
+    import torch
+    import transformers
+
+    module = transformers.CanaryForConditionalGeneration(config)
+    if bridge is not None:
+        outward, inward = bridge.shape
+        module.bridge = torch.nn.Linear(inward, outward)
+    return module
+
+
 def _config(archive: Archive, tensors: Mapping[str, Tensor], attention: str, *, end_id: int) -> Any:
     import transformers
 
     prefix, first = "model.", "model.decoder.layers.0."
     encoder = encoder_config(archive, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
     vocab, width = tensors["model.decoder.embed_tokens.weight"].shape
-    heads = int(setting(archive.config, "transf_decoder.config_dict.num_attention_heads", 1))
+    positions, columns = archive.tensors[POSITIONS].shape
+    if columns != width:
+        raise ModelError(f"{archive.path} has a table of positions of width {columns}; the decoder has {width}")
+    heads = whole(archive.config, "transf_decoder.config_dict.num_attention_heads", 1, least=1, most=width)
     layers = {name.split(".")[3] for name in tensors if name.startswith("model.decoder.layers.")}
     decoder = {
         "vocab_size": vocab,
         "hidden_size": width,
         "intermediate_size": len(tensors[first + "mlp.fc1.weight"]),
-        "num_hidden_layers": len(layers),
+        "num_hidden_layers": whole_of(len(layers), "transf_decoder.num_layers", least=1, most=MOST_LAYERS),
         "num_attention_heads": heads,
         "num_key_value_heads": heads,
         "head_dim": width // heads,
         "hidden_act": setting(archive.config, "transf_decoder.config_dict.hidden_act", "relu"),
-        "max_position_embeddings": len(archive.tensors[POSITIONS]),
+        "max_position_embeddings": positions,
     }
     ids = {"pad_token_id": end_id, "bos_token_id": end_id, "eos_token_id": end_id}
     config = transformers.CanaryConfig(

@@ -14,7 +14,7 @@ from earmark.greedy import Memory
 from earmark.lattice import AdditiveJoint
 from earmark.models import _transformers as shared
 from earmark.models._nemo_archive import Archive
-from earmark.models._nemo_restore import count_frames, features_of, own_extractor, refuse_foreign_targets, restore
+from earmark.models._nemo_restore import count_frames, features_of, own_extractor, restore
 from earmark.models._nemo_settings import setting
 from earmark.models._nemo_weights import durations_of, max_symbols_of
 from earmark.models._parakeet_parts import Encoded, Parakeet, ParakeetCtc, ParakeetTransducer, Text
@@ -36,7 +36,6 @@ def load_with_nemo(info: ModelInfo, archive: Archive, text: Text, options: dict[
     Raises:
         ModelError: NeMo is not installed, or cannot restore it, or the config names classes from elsewhere.
     """
-    refuse_foreign_targets(archive)
     module, version = restore(archive)
     extractor = own_extractor(module, options["device"])
     network = shared.rounded(module, **{key: options[key] for key in ("device", "dtype", "arithmetic")})

@@ -1,9 +1,9 @@
-"""NeMo's own network out of a `.nemo` archive: nothing but its own classes, and its own features."""
+"""NeMo's own network out of a `.nemo` archive, and its own features."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,40 +12,10 @@ from numpy.typing import NDArray
 from earmark.errors import ModelError
 from earmark.models import _transformers as shared
 from earmark.models._nemo_archive import Archive
+from earmark.models._nemo_targets import refuse_foreign_objects, refuse_foreign_targets
 
 if TYPE_CHECKING:
     import torch
-
-TARGETS = ("_target_", "target", "cls")
-TRUSTED = "nemo.collections."
-"""NeMo makes an object of every class that a config names; only its own collections may be named."""
-
-
-def refuse_foreign_targets(archive: Archive) -> None:
-    """Refuse a config that names classes or functions from outside NeMo's collections.
-
-    Raises:
-        ModelError: It does.
-    """
-    for value in _targets(archive.config):
-        if not (isinstance(value, str) and value.startswith(TRUSTED)):
-            raise ModelError(
-                f"{archive.path}: the config names {str(value)[:80]!r}, which is not of NeMo; do not use it"
-            )
-
-
-def _targets(config: Any) -> Iterator[Any]:
-    """Yield whatever the config asks to be made; a part that it refers to twice is looked at once."""
-    seen: set[int] = set()
-    left = [config]
-    while left:
-        part = left.pop()
-        if id(part) in seen or not isinstance(part, dict | list):
-            continue
-        seen.add(id(part))
-        if isinstance(part, dict):
-            yield from (part[name] for name in TARGETS if name in part)
-        left += part.values() if isinstance(part, dict) else part
 
 
 def restore(archive: Archive, **settings: Any) -> tuple[Any, str]:
@@ -56,26 +26,34 @@ def restore(archive: Archive, **settings: Any) -> tuple[Any, str]:
         **settings: Settings of the config that are replaced.
 
     Raises:
-        ModelError: NeMo is not installed, or cannot restore it.
+        ModelError: NeMo is not installed, or cannot restore it; or the config asks for something else than NeMo's own.
     """
+    refuse_foreign_targets(archive.config, archive.path)
     try:
         import nemo
         from nemo.collections.asr.models import ASRModel
-        from nemo.utils import logging
+        from nemo.utils import AppState, logging
+        from omegaconf import OmegaConf
     except (ImportError, OSError) as error:
         raise ModelError(f'engine="nemo" needs NeMo: pip install "earmark[nemo]" ({error})') from error
     before = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
         config = ASRModel.restore_from(str(archive.path), return_config=True)
+        read: Any = OmegaConf.to_container(config, resolve=False)
+        refuse_foreign_targets(read, archive.path)
+        refuse_foreign_objects(read, archive.path)
         config.update(settings)
         module = ASRModel.restore_from(str(archive.path), override_config_path=config, map_location="cpu")
         return module.eval(), str(nemo.__version__)
+    except ModelError:
+        raise
     except Exception as error:
         # restoring runs most of NeMo, hydra and lightning; each error means that the checkpoint cannot be used
         raise ModelError(f"NeMo cannot restore {archive.path}: {' '.join(str(error).split())[:300]}") from error
     finally:
         logging.set_verbosity(before)
+        AppState().model_restore_path = None  # else NeMo looks into this archive for parts of every later model
 
 
 def own_extractor(module: Any, device: str) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from earmark.errors import ModelError
 from earmark.models._nemo_archive import Archive
-from earmark.models._nemo_settings import FEATURES, check, setting
+from earmark.models._nemo_settings import FEATURES, MOST_MELS, check, setting, whole, whole_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +48,15 @@ ENCODER: Mapping[str, tuple[Any, ...]] = {
     "global_tokens": (0,),
 }
 """What transformers' encoder can do, by setting; most of NeMo's defaults are the first value."""
+MOST_LAYERS = 256
+"""The largest FastConformer has 42."""
+MOST_LSTM_LAYERS = 16
+MOST_SUBSAMPLING = 64
+MOST_DURATIONS = 64
+"""Durations of a TDT checkpoint, and frames of each; the published ones have five, up to four frames."""
+MOST_SYMBOLS = 10_000
+STRANGE = (LookupError, ArithmeticError, RuntimeError, TypeError, ValueError)
+"""What weights of another network raise while the network is built."""
 HINT = '. Load it through NeMo itself: engine="nemo"'
 
 
@@ -88,14 +97,32 @@ def parakeet_network(archive: Archive, head: Head, attention: str) -> Any:
         else:
             kind, config = _transducer_config(archive, tensors, encoder)
         config._attn_implementation = attention  # noqa: SLF001 - the one way to say it without from_pretrained
-        module = kind(config)
-        module.load_state_dict(tensors)
-    except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        module = filled(lambda: kind(config), tensors)
+    except STRANGE as error:
         if isinstance(error, ModelError):
             raise
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{archive.path} has other weights than a Parakeet {head} model: {reason}") from error
     return module.float().eval()
+
+
+def filled(make: Callable[[], Any], tensors: Mapping[str, Tensor]) -> Any:
+    """Return a network with weights; it is made without memory first, so that it is never larger than its weights.
+
+    Args:
+        make: Makes the network.
+        tensors: Every weight by name.
+
+    Raises:
+        RuntimeError: Names or shapes are others.
+    """
+    import torch
+
+    with torch.device("meta"):
+        make().load_state_dict({name: tensor.to("meta") for name, tensor in tensors.items()})
+    module = make()
+    module.load_state_dict(tensors)
+    return module
 
 
 def renamed(tensors: Mapping[str, Tensor], head: Head) -> dict[str, Tensor]:
@@ -134,15 +161,15 @@ def encoder_config(archive: Archive, tensors: Mapping[str, Tensor]) -> Any:
     layers = {int(match[1]) for match in (re.match(r"encoder\.layers\.(\d+)\.", name) for name in tensors) if match}
     return transformers.ParakeetEncoderConfig(
         hidden_size=width,
-        num_hidden_layers=len(layers),
-        num_attention_heads=len(tensors[first + "self_attn.bias_u"]),
+        num_hidden_layers=whole_of(len(layers), "encoder.n_layers", least=1, most=MOST_LAYERS),
+        num_attention_heads=whole_of(len(tensors[first + "self_attn.bias_u"]), "encoder.n_heads", least=1, most=width),
         intermediate_size=feed_forward,
         attention_bias=first + "self_attn.q_proj.bias" in tensors,
         convolution_bias=first + "conv.pointwise_conv1.bias" in tensors,
         conv_kernel_size=tensors[first + "conv.depthwise_conv.weight"].shape[-1],
-        subsampling_factor=int(setting(config, "encoder.subsampling_factor", 4)),
+        subsampling_factor=whole(config, "encoder.subsampling_factor", 4, least=2, most=MOST_SUBSAMPLING),
         subsampling_conv_channels=len(tensors["encoder.subsampling.layers.0.weight"]),
-        num_mel_bins=int(setting(config, "encoder.feat_in", 80)),
+        num_mel_bins=whole(config, "encoder.feat_in", 80, least=1, most=MOST_MELS),
         scale_input=bool(setting(config, "encoder.xscaling", default=True)),
     )
 
@@ -159,12 +186,13 @@ def _transducer_config(archive: Archive, tensors: dict[str, Tensor], encoder: An
     blank = len(tensors["joint.head.bias"]) - len(durations) - 1
     embedding = tensors["decoder.embedding.weight"][:blank]
     tensors["decoder.embedding.weight"] = torch.cat([embedding, torch.zeros_like(embedding[:1])])
+    layers = sum(name.startswith("decoder.lstm.weight_ih") for name in tensors)
     fields: dict[str, Any] = {
         "vocab_size": blank + 1,
         "blank_token_id": blank,
         "pad_token_id": blank,
         "decoder_hidden_size": embedding.shape[1],
-        "num_decoder_layers": sum(name.startswith("decoder.lstm.weight_ih") for name in tensors),
+        "num_decoder_layers": whole_of(layers, "decoder.prednet.pred_rnn_layers", least=1, most=MOST_LSTM_LAYERS),
         "hidden_act": activation,
         "encoder_config": encoder,
     }
@@ -174,14 +202,29 @@ def _transducer_config(archive: Archive, tensors: dict[str, Tensor], encoder: An
 
 
 def durations_of(config: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the durations of a TDT checkpoint, () of RNN-T."""
-    if not setting(config, "joint.num_extra_outputs", 0):
+    """Return the durations of a TDT checkpoint, () of RNN-T.
+
+    Raises:
+        ModelError: They are no durations.
+
+    Example:
+        >>> durations_of({"joint": {"num_extra_outputs": 2}, "decoding": {"durations": [0, 4]}})
+        (0, 4)
+    """
+    if not whole(config, "joint.num_extra_outputs", 0, least=0, most=MOST_DURATIONS):
         return ()
     places = ("decoding.durations", "model_defaults.tdt_durations", "loss.tdt_kwargs.durations")
-    return next((tuple(value) for place in places if isinstance(value := setting(config, place), list)), ())
+    found = next((value for place in places if isinstance(value := setting(config, place), list)), [])
+    whole_of(len(found), "number of durations", least=0, most=MOST_DURATIONS)
+    return tuple(whole_of(value, "decoding.durations", least=0, most=MOST_DURATIONS) for value in found)
 
 
 def max_symbols_of(config: Mapping[str, Any]) -> int:
-    """Return the most tokens that greedy decoding writes at one frame, 0 without a limit."""
+    """Return the most tokens that greedy decoding writes at one frame, 0 without a limit.
+
+    Raises:
+        ModelError: It is no such number.
+    """
     names = ("decoding.greedy.max_symbols", "decoding.greedy.max_symbols_per_step")
-    return int(next((value for name in names if (value := setting(config, name))), 0))
+    found = (whole(config, name, 0, least=0, most=MOST_SYMBOLS) for name in names)
+    return next((value for value in found if value), 0)

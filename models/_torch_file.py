@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNSAFE_SETTING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+MAX_SHARING = 4
+"""Weights may be tied; tensors that say they are larger than what is stored, by more than this, are a bomb."""
 
 
 def read_torch(data: IO[bytes], what: str) -> Any:
@@ -58,8 +60,12 @@ def _check_zip(data: IO[bytes], what: str) -> None:
 def named_tensors(found: Any, what: str) -> dict[str, Tensor]:
     """Return tensors by name.
 
+    Args:
+        found: What a file held.
+        what: How messages call it.
+
     Raises:
-        ModelError: It is something else.
+        ModelError: It is something else, or tensors that are no plain numbers in memory, or larger than what is stored.
     """
     import torch
 
@@ -67,6 +73,13 @@ def named_tensors(found: Any, what: str) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in found.items()
     ):
         raise ModelError(f"{what} holds something else than named tensors")
+    for name, own in found.items():
+        if own.layout != torch.strided or own.device.type != "cpu" or own.is_quantized or own.is_nested:
+            raise ModelError(f"{what}: {name[:80]!r} is no plain tensor: {own.layout}, {own.device}, {own.dtype}")
+    stored = {own.untyped_storage().data_ptr(): own.untyped_storage().nbytes() for own in found.values()}
+    claimed = sum(own.numel() * own.element_size() for own in found.values())
+    if claimed > MAX_SHARING * sum(stored.values()):
+        raise ModelError(f"{what} stores {sum(stored.values())} bytes and claims tensors of {claimed}; do not use it")
     return dict(found)
 
 

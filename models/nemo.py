@@ -14,7 +14,7 @@ from earmark.errors import ModelError, UsageError
 from earmark.features import describe
 from earmark.models import _transformers as shared
 from earmark.models._nemo_archive import Archive, find_archive, read_archive, read_config, tensors_digest
-from earmark.models._nemo_settings import extractor_of
+from earmark.models._nemo_settings import extractor_of, shown
 from earmark.models._nemo_weights import Head, heads, max_symbols_of, parakeet_network
 from earmark.models._parakeet_parts import WINDOW_SAMPLES, Parakeet, ParakeetCtc, ParakeetTransducer
 from earmark.protocols import ModelInfo, Strategy
@@ -85,7 +85,7 @@ class _NemoLoader:
             raise ModelError(f"{folder} is no .nemo file, nor a folder with one and no config.json")
         archive = read_archive(path)
         if self.head not in heads(archive.config):
-            raise ModelError(f"{path} is a {archive.config.get('target')!r}, which has no {self.head} head")
+            raise ModelError(f"{path} is a {shown(archive.config.get('target'))}, which has no {self.head} head")
         if engine == "nemo":
             from earmark.models._nemo_engine import load_with_nemo
 

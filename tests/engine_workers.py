@@ -6,10 +6,24 @@ import os
 import time
 from types import SimpleNamespace
 
-from earmark.engines import Group
+from earmark.engines import Group, Source
 from earmark.errors import UsageError
 from earmark.records.verdict import Verdict, note
 from earmark.rules import Case
+
+
+class OddError(Exception):
+    """An error that can be sent, and not received."""
+
+    def __init__(self, wanted, found):
+        super().__init__(f"{found} in place of {wanted}")
+
+
+class OddSource(Source):
+    """A model that does not open, for a reason of its own."""
+
+    def open(self, device):
+        raise OddError(1, device)
 
 
 def serve(pipe, source, device, workers):  # noqa: ARG001
@@ -30,6 +44,8 @@ def answer(group):
     for case in group.cases:
         if case.audio == "deadly":
             os._exit(9)
+        if case.audio == "stuck":
+            time.sleep(3600)
         if case.audio == "slow":
             time.sleep(0.3)
         if case.audio == "wrong":

@@ -111,6 +111,10 @@ def test_refused(nano, profile, fast, tmp_path):  # noqa: ARG001
         run_audit(stream(3) * 2, nano, profile, tmp_path / "a.jsonl")
     with pytest.raises(UsageError, match="expected 0 to 1"):
         run_audit(stream(3), nano, profile, tmp_path / "b.jsonl", reexecute=2)
+    for share, seed in ((0.5, ""), (0.5, "s"), (1e-9, "fifteen letters")):
+        with pytest.raises(UsageError, match=r"to decode again with a seed of \d+ bytes; expected 16 or more"):
+            run_audit(stream(3), nano, profile, tmp_path / "b.jsonl", reexecute=share, seed=seed)
+    assert run_audit(stream(3), nano, profile, tmp_path / "d.jsonl", reexecute=1).clips == 3, "no draw, no secret"
     with pytest.raises(UsageError, match="expected one of"):
         run_audit(stream(3), nano, calibrated(nano, weights="1" * 64), tmp_path / "c.jsonl")
 
@@ -157,7 +161,7 @@ def test_with_a_real_model(nano, clips, profile, tmp_path):
             for i, (e, c) in enumerate(zip(evidence, chosen, strict=True))
         ]
         log = tmp_path / f"{expected}.jsonl"
-        run_audit(cases, nano, profile, log, reexecute=0.5, seed="s")
+        run_audit(cases, nano, profile, log, reexecute=0.5, seed="a seed of sixteen letters")
         entries = [Entry.from_json(line) for line in log.read_text().splitlines()]
         assert {entry.outcome for entry in entries} == {expected}
         assert {entry.mode for entry in entries} == {"replay", "reexecute"}

@@ -12,6 +12,7 @@ import pytest
 from made_profiles import calibrated
 
 import earmark
+from earmark import verification
 from earmark.audit import run_audit, score_of
 from earmark.budget import Budget, choose, from_seed
 from earmark.cli import main
@@ -80,6 +81,38 @@ def test_rules_that_need_no_replay_count_for_every_clip(audited, cases):
     rows = audited(edited, budget=0.01, stop=False)
     assert {(row["outcome"], row["score"], row["left_out"]) for row in rows} == {("FAIL", "infinite", None)}
     assert rows[-1]["decision"] == "FAIL"
+
+
+def test_clips_that_are_whole_by_least_alone_bet_nothing(audited):
+    """Short clips are always whole then; if they counted, they would count more often than in the calibration."""
+    drawn, least = audited(), audited(name="least", budget=from_seed(SEED, 0.5, least=1))
+    assert {row["outcome"] for row in least} == {"PASS"}, "all were replayed"
+    assert [row["score"] is None for row in least] == [row["score"] is None for row in drawn]
+    assert [row["log_e"] for row in least] == [row["log_e"] for row in drawn]
+    for row in least:
+        assert (row["score"] is None) == (row["left_out"] is not None)
+        assert row["left_out"] is None or "by a least of 1, in a clip that was not drawn" in row["left_out"]
+
+
+def test_a_budget_of_segments_is_none_for_an_audit(audited):
+    """Of short clips it would replay more that are whole than of long ones."""
+    for least in (0, 1):
+        with pytest.raises(UsageError, match=r"a budget of 0\.5 that draws segments.*whole=True"):
+            audited(budget=Budget(share=0.5, least=least))
+    assert all(row["left_out"] is None for row in audited(budget=Budget(share=1.0)))
+
+
+def test_a_look_at_what_is_left_out_bets_nothing(nano, clips, tmp_path):
+    cheap = quantise(bits=4, group=64).record(nano, clips[:2], level="sketch")
+    asked = zip("ab", cheap, clips[:2], strict=True)
+    cases = [(name, Case(evidence=e, audio=c.audio, request=c.request)) for name, e, c in asked]
+    made = calibrated(nano, level="sketch", channels=("sketch_distance",))
+    state = run_audit(cases, nano, made, tmp_path / "log", budget=from_seed(SEED, 1e-9, depth=99))
+    rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert state.clips == 0
+    for row in rows:
+        assert {"budget.skipped", "statistics.part"} <= {*row["findings"]}
+        assert (row["score"], row["log_e"]) == (None, 0.0)
 
 
 def test_a_seed_that_could_be_guessed_is_refused(audited):
@@ -197,12 +230,47 @@ def test_the_command_states_budget_and_power(recorded, nano, tmp_path, run):
     assert facts["clips"] == sum(json.loads(line)["left_out"] is None for line in out.splitlines()[:-1])
 
 
+def test_the_commands_look_at_what_is_left_out(recorded, nano, tmp_path, run, monkeypatch):
+    calibrated(nano).save(tmp_path / "profile")
+    clips = [recorded / "00.flac", recorded / "01.flac"]
+    options = ["--out", tmp_path, "--language", "en", "--level", "sketch"]
+    assert run("record", "embedded:whisper-nano", *clips, *options)[0] == 0
+    words = [tmp_path, "--model", "embedded:whisper-nano", "--audio", recorded, "--request", tmp_path, "--json"]
+    words += ["--receipt", tmp_path, "--profile", tmp_path / "profile", "--budget", 1e-9, "--depth", 2]
+    code, out, _ = run("verify", *words)
+    codes = [[finding["code"] for finding in json.loads(line)["findings"]] for line in out.splitlines()]
+    assert code == 2
+    assert codes == [["budget.skipped", "budget.probed"]] * 2
+    looked, real = [], verification.look
+    monkeypatch.setattr(verification, "look", lambda *given: looked.append(given[3]) or real(*given))
+    assert run("audit", *words, "--log", tmp_path / "log", "--seed", SEED)[0] == 2
+    assert looked == [2]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--depth", "2"], "--depth 2 with a budget of 1, which leaves nothing out"),
+        (["--depth", "2", "--budget", "0.5"], "evidence of the level scores, without hidden states"),
+        (["--depth", "2", "--budget", "0.5", "--text"], "leave it out with --text and --from"),
+    ],
+)
+def test_a_look_at_nothing_is_refused_in_one_line(words, message, recorded, run):
+    code, _, err = run("verify", recorded, "--model", "embedded:whisper-nano", *words)
+    assert code == 3
+    assert message in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--engine", "dask"], "known: local, ray"),
         (["--devices", "cpu", "--processes", "2"], "expected one of them"),
         (["--budget", "0.5", "--seed", "short"], "a seed of 5 bytes"),
+        (["--reexecute", "0.5", "--seed", "short"], "to decode again with a seed of 5 bytes"),
+        (["--processes", "1", "--worker-timeout", "1e9"], "a timeout of 1e+09 s for workers"),
+        (["--depth", "2"], "--depth 2 with a budget of 1, which leaves nothing out"),
+        (["--depth", "2", "--budget", "0.5", "--seed", SEED], "evidence of the level scores, without hidden states"),
     ],
 )
 def test_engines_and_budgets_are_refused_in_one_line(words, message, recorded, tmp_path, capsys):

@@ -11,7 +11,7 @@ from scipy.stats import hypergeom
 
 import earmark
 from earmark import Case
-from earmark.budget import Budget, choose, power, powers
+from earmark.budget import Budget, choose, draws, from_seed, power, powers
 from earmark.errors import UsageError
 from earmark.loading import family_of
 from earmark.records.evidence import join_texts
@@ -167,6 +167,12 @@ def test_a_profile_states_what_budgets_find():
     for provider in ("any", "mild"):
         grows = [rows[provider, "clips", share, 0.1].power for share in (0.1, 0.25, 0.5)]
         assert grows == sorted(grows)
+
+
+def test_the_draw_of_a_clip_is_that_of_its_segments():
+    budget = from_seed("sixteen letters or more", 0.3)
+    digests = [str(i) for i in range(400)]
+    assert [draws(budget, own) for own in digests] == [bool(choose(budget, own, 5)) for own in digests]
 
 
 @pytest.mark.parametrize("parameters", [{"share": 1.1}, {"share": float("nan")}, {"least": -1}, {"secret": b"short"}])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
+import math
 import platform
 from importlib.resources import files
 from pathlib import Path
@@ -16,11 +18,12 @@ from safetensors.numpy import save_file
 from transformers.audio_utils import mel_filter_bank
 
 import earmark
-from earmark.bundles import BUNDLE_FILE, STAGES_FILE, elsewhere, hold_against, load_bundle, make_bundle
+from earmark.bundles import BUNDLE_FILE, STAGES_FILE, Recorded, elsewhere, hold_against, load_bundle, make_bundle
 from earmark.cli import main
 from earmark.errors import RecordError, UsageError
+from earmark.loading import family_of
 from earmark.scenarios import scenario
-from earmark.stages import POSITIONS, load_tensors, parting
+from earmark.stages import POSITIONS, difference, load_tensors, parting
 from earmark.study import Sample
 
 CLIPS = Path(str(files("earmark.data"))) / "clips"
@@ -161,7 +164,42 @@ def test_damaged_bundles_are_refused(bundle, tmp_path, reference):
         elsewhere(bundle).record(reference, [other])
 
 
+def test_a_clip_that_is_listed_twice_is_refused(reference, bundle, tmp_path):
+    """Each listed clip is decoded: one name listed many times would cost as many decodings."""
+    header = json.loads((bundle / BUNDLE_FILE).read_text(encoding="utf-8"))
+    for file in bundle.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / BUNDLE_FILE).write_text(json.dumps({**header, "clips": header["clips"] + header["clips"][:1] * 50}))
+    with pytest.raises(RecordError, match="lists 52 clips, of which 2 differ"):
+        hold_against(reference, tmp_path, SAMPLES)
+    with pytest.raises(UsageError, match=r"2 clips are named '00\.flac'"):
+        make_bundle(reference, [SAMPLES[0], SAMPLES[1], SAMPLES[0]], tmp_path / "b")
+
+
+def test_who_guesses_a_name_can_confirm_it(bundle):
+    """The documented weakness: the nonce is a digest without a salt."""
+    guess = hashlib.sha256(b"00.flac").hexdigest()[:32]
+    assert guess in {own.clip for own in load_bundle(bundle).clips}
+    assert "can confirm the guess" in " ".join((Recorded.__doc__ or "").split())
+
+
 TABLE = np.zeros((POSITIONS, 4), np.float32)
+
+
+@pytest.mark.parametrize("names", [("0/features", "1/features"), ("1/features", "0/features")])
+def test_a_nan_of_ours_is_no_agreement(names):
+    broken, sound = names
+    ours = {broken: np.full_like(TABLE, np.nan), sound: TABLE + 1}
+    theirs = dict.fromkeys(names, TABLE + 1)
+    assert difference(ours, theirs, "features") == math.inf
+    assert difference(ours, {**theirs, sound: TABLE}, "features") == math.inf
+
+
+def test_a_replay_that_is_no_number_is_no_agreement(reference, bundle, monkeypatch):
+    family = type(family_of(reference))
+    seen = family.coordinates
+    monkeypatch.setattr(family, "coordinates", lambda *given: (seen(*given)[0], np.full_like(seen(*given)[1], np.nan)))
+    assert _parted(reference, bundle) == ["log-probabilities"]
 
 
 @pytest.mark.parametrize(

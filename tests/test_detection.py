@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from made_runs import made_run
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from benchmarks.detection import rows as table_rows
 from earmark.decision.operating import area, clips_to_detect, exact_interval, operating_points
-from earmark.detection import accused, detections, score
+from earmark.detection import accused, detections, score, without_coinciding
 from earmark.errors import UsageError
 from earmark.runs import Run
 
@@ -110,3 +112,38 @@ def test_few_clips_give_no_area_and_no_warning(clips, recwarn):
     for own in detections(made_run(clips)):
         assert math.isnan(own.auc)
     assert [str(w.message) for w in recwarn] == []
+
+
+def _coinciding_run() -> Run:
+    """One cheat beside an honest provider: same words and positions twice, other words, same words of other tokens."""
+    (row, *_) = made_run(1)
+    base = dataclasses.replace(row, outcome="PASS", text="one two", positions=4, findings=())
+    cheat = dataclasses.replace(base, scenario="rescored", honest=False)
+    rows = []
+    for clip, changes in {
+        "same": {},
+        "same-failed": {"outcome": "FAIL"},
+        "words": {"text": "one", "outcome": "FAIL"},
+        "tokens": {"positions": 5},
+    }.items():
+        own = {"clip": clip, "base": clip}
+        rows += [dataclasses.replace(base, **own), dataclasses.replace(cheat, **own, **changes)]
+    return Run(rows)
+
+
+def test_the_same_words_of_other_tokens_are_a_miss_and_stay():
+    kept = without_coinciding(_coinciding_run(), {"rescored"})
+    assert [row.clip for row in kept if not row.honest] == ["words", "tokens"]
+    cheat = detections(kept)[1]
+    assert (cheat.detected, cheat.clips) == (1, 2)
+
+
+def test_the_benchmark_counts_what_it_leaves_out_and_how_much_of_it_failed():
+    made = {name: SimpleNamespace(name=name, only_text=name == "rescored") for name in ("honest-batch-1", "rescored")}
+    entries = [SimpleNamespace(threat="A0", scenario=own) for own in made.values()]
+    honest, cheat = table_rows(_coinciding_run(), entries, {}, "provisional")
+    assert (cheat["clips"], cheat["same_text"], cheat["same_text_FAIL"]) == (2, 2, 1)
+    assert (honest["clips"], honest["same_text"], honest["same_text_FAIL"]) == (4, 0, 0)
+    coinciding = [row for row in _coinciding_run() if row.clip.startswith("same")]
+    *_, left_out = table_rows(Run(coinciding), entries, {}, "provisional")
+    assert left_out["left_out"] == "wrote the honest words on each of 2 clips; 1 of them FAILed"

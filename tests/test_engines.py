@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import engine_workers
 import pytest
 import torch
-from engine_workers import grouped
+from engine_workers import OddError, OddSource, grouped
 from made_profiles import calibrated
 
 from earmark import audit
 from earmark.audit import run_audit
-from earmark.engines import Engine, InProcess, Source, local, open_engine
+from earmark.engines import Engine, InProcess, Source, local, open_engine, portable
 from earmark.engines.local import LocalEngine
-from earmark.engines.ray import Tally
-from earmark.errors import UsageError
+from earmark.engines.ray import Tally, _taken
+from earmark.errors import EndpointError, RecordError, UsageError
 from earmark.rules import Case
 from earmark.scenarios import scenario
 
+SEED = "a seed of sixteen letters or more"
 SOURCE = Source(model="embedded:whisper-nano", arithmetic="float32")
 
 # Workers without a model
@@ -36,8 +41,8 @@ def light(monkeypatch):
     monkeypatch.setattr(local, "_serve", engine_workers.serve)
     started = []
 
-    def start(*devices):
-        started.append(LocalEngine(SOURCE, devices))
+    def start(*devices, **options):
+        started.append(LocalEngine(SOURCE, devices, **options))
         return started[-1]
 
     yield start
@@ -72,6 +77,67 @@ def test_a_deadly_case_costs_itself_alone(light):
         *"333",
         *"1",
     ]
+
+
+def test_a_case_that_hangs_costs_itself_alone(light, monkeypatch):
+    """Its worker never dies; it is ended when its time is over, and what follows is that of a dead one."""
+
+    def begin(worker):
+        worker.due = time.monotonic() + (60 if worker.job is None else 1)  # a busy machine opens slowly
+
+    monkeypatch.setattr(local._Worker, "begin", begin)
+    monkeypatch.setattr(local, "TRIES", 1)
+    results = list(light("cpu").verify(grouped(["quick", "quick", "stuck", "quick"]), None))
+    assert names_of(results) == ["0", "1", None, "3"]
+    assert results[0][1][2].findings[0].code == "worker.died"
+
+
+def test_workers_that_do_not_open_in_time_are_an_error(light):
+    with pytest.raises(UsageError, match=r"took more than 0\.01 s.*longer --worker-timeout"):
+        _ = light("cpu", timeout_s=0.01).info
+
+
+def test_groups_before_an_error_of_the_stream_come_first(light):
+    def groups():
+        yield from grouped(["slow", "quick", "quick", *["quick"] * 6])
+        raise UsageError("a name stands twice")
+
+    stream = light("cpu", "cpu").verify(groups(), None)
+    assert names_of(next(stream) for _ in range(3)) == [*"012345678"]
+    with pytest.raises(UsageError, match="stands twice"):
+        next(stream)
+    held, error = _taken(groups())
+    assert (len(held), str(error)) == (3, "a name stands twice")
+
+
+# Errors on their way
+
+
+def test_an_error_that_cannot_be_received_is_told_in_words(monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # it runs in this process
+    driver, worker = multiprocessing.Pipe()
+    local._serve(worker, OddSource(model="none"), "cpu", 1)
+    with driver, worker:
+        assert "a worker raised OddError: cpu in place of 1" in str(driver.recv())
+
+
+def _sent(error):
+    return pickle.loads(pickle.dumps(error))  # noqa: S301 - as a pipe does
+
+
+def test_errors_arrive_as_they_were_or_as_one_of_earmark(monkeypatch):
+    def verify_group(*_):
+        raise OddError(1, 2)
+
+    monkeypatch.setattr(local, "verify_group", verify_group)
+    assert "OddError: 2 in place of 1" in str(_sent(local._answer(None, None, None)))
+    for error in (EndpointError("gone", code="endpoint.cut", fault="verifier"), RecordError("bad", code="x.y")):
+        assert portable(error) is error
+        copy = _sent(error)
+        assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+    held = UsageError("with a function")
+    held.reason = lambda: None
+    assert str(portable(held)).startswith("a worker raised UsageError: with a function")
 
 
 def test_an_error_comes_when_its_turn_has_come(light):
@@ -114,6 +180,8 @@ def test_workers_that_do_not_start_are_an_error_and_no_verdict(light):
         ({"devices": ["cpu"], "processes": 2}, "expected one of them"),
         ({"devices": ["cpu"], "kind": "ray"}, "as ray hands them out"),
         ({"processes": 0}, "1 or more"),
+        ({"processes": 1, "timeout_s": 0.0}, "a timeout of 0 s"),
+        ({"processes": 1, "timeout_s": float("nan")}, "a timeout of nan s"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options, message):
@@ -144,7 +212,7 @@ def audited(nano, cases, tmp_path, monkeypatch):
     log = tmp_path / "log.jsonl"
 
     def run(engine, given=cases, **options):
-        run_audit(given, engine, profile, log, stop=options.pop("stop", False), reexecute=0.3, seed="s", **options)
+        run_audit(given, engine, profile, log, stop=options.pop("stop", False), reexecute=0.3, seed=SEED, **options)
         return log.read_bytes()
 
     threads = torch.get_num_threads()
@@ -256,6 +324,15 @@ def test_ray_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"--engine ray needs ray; install earmark\[ray\]"):
         open_engine(SOURCE, kind="ray")
+
+
+def test_a_worker_of_ray_that_hangs_ends_itself():
+    """In time nothing happens; else the process ends and says where it hung, whatever lock it holds."""
+    code = "import time\nfrom earmark.engines.ray import _limited\n"
+    code += "with _limited(60):\n    print('in time', flush=True)\nwith _limited(0.1):\n    time.sleep(60)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stdout) == (1, "in time\n")
+    assert "line 6" in done.stderr
 
 
 def test_only_work_that_was_begun_and_not_ended_counts():

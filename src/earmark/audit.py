@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from earmark.budget import Budget, from_seed
+from earmark.budget import Budget, check_seed, from_seed
 from earmark.decision.betting import Audit
 from earmark.engines import Engine, Group, InProcess, Terms
 from earmark.errors import EarmarkError, OutputError, RecordError, UsageError
@@ -28,8 +28,8 @@ from earmark.rules import Case
 
 ROUND = 32
 """Clips that are verified together, and between two looks at the decision."""
-LEFT_OUT = ("budget.partial", "budget.skipped")
-"""Findings of clips that were not replayed whole."""
+LEFT_OUT = ("budget.partial", "budget.skipped", "budget.undrawn")
+"""Findings of clips that the budget did not draw: none of them counts, however much of it was replayed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Entry:
         findings: Codes of the findings that decided.
         log_e: log e-value of the audit behind this clip.
         decision: Outcome of the audit behind this clip.
-        left_out: What the budget did not replay, in words; None where everything was.
+        left_out: What was replayed of a clip that the budget did not draw, in words; None where it drew the clip.
     """
 
     clip: str
@@ -108,9 +108,9 @@ def run_audit(
         rate: Promised false-alarm rate of the audit; by default the profile's.
         tolerance: Declared drift; by default the profile's.
         reexecute: Share of the clips that are decoded again, chosen by `seed`.
-        budget: Share of the clips that is replayed, chosen by `seed` and the evidence; a `Budget` chooses by its own
-            secret. What is not replayed whole counts neither for nor against the provider.
-        seed: The verifier's secret; with a budget at least 16 bytes.
+        budget: Share of the clips that is replayed, chosen by `seed` and the evidence; a `Budget` of whole clips
+            chooses by its own secret. A clip that is not drawn counts neither for nor against the provider.
+        seed: The verifier's secret; at least 16 bytes wherever it draws.
         stop: End once the audit says FAIL; the rest of the clips stays unverified.
         batch_size: Segments at once.
         advance: Called with every new entry.
@@ -121,13 +121,13 @@ def run_audit(
     Raises:
         OutputError: The log cannot be written.
         RecordError: The log is of another audit.
-        UsageError: The profile is of another model, a name stands twice, a share is no share, or the seed too short.
+        UsageError: The profile is of another model, a name stands twice, a share is no share, the seed is too short, or
+            the budget draws segments in place of clips.
     """
     engine = reference if isinstance(reference, Engine) else InProcess(reference)
     profile.check_fits(engine.info)
-    if not 0 <= reexecute <= 1:
-        raise UsageError(f"a share of {reexecute:g} to decode again; expected 0 to 1")
-    limit = budget if isinstance(budget, Budget) else from_seed(seed, budget)
+    check_reexecute(reexecute, seed)
+    limit = _of_clips(budget) if isinstance(budget, Budget) else from_seed(seed, budget)
     terms = Terms(profile=profile, policy=policy, budget=limit, batch_size=batch_size)
     state = Audit(bets=profile.bets(rate=rate, tolerance=tolerance))
     done = _resume(Path(log), state)
@@ -152,6 +152,26 @@ def run_audit(
     except OSError as error:
         raise OutputError(f"{log} cannot be written: {error}") from error
     return state
+
+
+def check_reexecute(share: float, seed: str) -> None:
+    """Refuse a share of the clips to decode again that is none, or that a provider could foresee.
+
+    Raises:
+        UsageError: The share is outside 0 to 1, or the seed that draws it too short.
+    """
+    if not 0 <= share <= 1:
+        raise UsageError(f"a share of {share:g} to decode again; expected 0 to 1")
+    if 0 < share < 1:
+        check_seed(seed, f"a share of {share:g} to decode again")
+
+
+def _of_clips(budget: Budget) -> Budget:
+    """Refuse a budget by which short clips count more often than long ones, as in no calibration."""
+    if budget.share < 1 and not budget.whole:
+        expected = "one of whole clips, whose draw is the same for short and long: whole=True, or budget.from_seed"
+        raise UsageError(f"a budget of {budget.share:g} that draws segments, in an audit; expected {expected}")
+    return budget
 
 
 def _resume(path: Path, state: Audit) -> list[str]:
@@ -233,7 +253,7 @@ def score_of(verdict: Verdict, profile: Profile) -> float | None:
     Returns:
         The clip's score S; infinity where a rule was broken, or where the clip stays INCONCLUSIVE by the provider's
         fault; 0 for a recording that is equal bit for bit; None where it is the verifier's or the input's fault, or
-        where a budget left segments out: whether a clip counts must not depend on what it holds.
+        where a budget did not draw the clip: whether a clip counts must not depend on what it holds, nor on its length.
     """
     if any(finding.code in LEFT_OUT for finding in verdict.findings):
         return None

@@ -36,7 +36,8 @@ class Budget:
 
     Attributes:
         share: Expected share of the segments, above 0 and at most 1.
-        least: Segments of each clip that are replayed in any case; with 0 whole clips may be left out.
+        least: Segments of each clip that are replayed in any case; with 0 whole clips may be left out. With `whole`, a
+            clip that is whole by `least` alone says so (`budget.undrawn`), and bets nothing in an audit.
         whole: Draw clips instead of segments: each is replayed whole with the probability `share`, else `least`
             segments of it.
         depth: Layers of the encoder that are run over the segments that are left out, to compare what evidence with a
@@ -70,13 +71,35 @@ class Budget:
             raise UsageError(f"a budget with a depth of {self.depth}; expected 1 or more layers, or None")
 
 
-def from_seed(seed: str, share: float, least: int = 0) -> Budget:
+def check_seed(seed: str, what: str) -> bytes:
+    """Return the bytes of a seed that nobody can guess.
+
+    Args:
+        seed: The verifier's secret.
+        what: What it draws, for the message.
+
+    Raises:
+        UsageError: It is too short.
+
+    Example:
+        >>> len(check_seed("sixteen letters or more", "a budget"))
+        23
+    """
+    secret = seed.encode("utf-8", "surrogateescape")
+    if len(secret) < LEAST_SECRET:
+        expected = f"{LEAST_SECRET} or more, or a provider could foresee what is drawn: give --seed, and keep it"
+        raise UsageError(f"{what} with a seed of {len(secret)} bytes; expected {expected}")
+    return secret
+
+
+def from_seed(seed: str, share: float, least: int = 0, depth: int | None = None) -> Budget:
     """Return the budget of an audit: it draws whole clips, and the same ones after a restart.
 
     Args:
         seed: The verifier's secret.
         share: Share of the clips that is replayed whole.
         least: Segments of each of the others that are replayed.
+        depth: Layers of the encoder that are run over what is left out; see `Budget`.
 
     Raises:
         UsageError: The seed could be guessed, or a value is outside its range.
@@ -86,11 +109,9 @@ def from_seed(seed: str, share: float, least: int = 0) -> Budget:
         >>> choose(budget, "e3b0", 3), choose(budget, "a1c4", 3)
         ((0, 1, 2), ())
     """
-    secret = seed.encode("utf-8", "surrogateescape")
-    if share < 1 and len(secret) < LEAST_SECRET:
-        expected = f"{LEAST_SECRET} or more, or a provider could foresee what is replayed: give --seed, and keep it"
-        raise UsageError(f"a budget with a seed of {len(secret)} bytes; expected {expected}")
-    return Budget(share=share, least=least, whole=True, secret=hashlib.sha256(b"earmark/budget\0" + secret).digest())
+    given = check_seed(seed, "a budget") if share < 1 else b""
+    secret = hashlib.sha256(b"earmark/budget\0" + given).digest()
+    return Budget(share=share, least=least, whole=True, depth=depth, secret=secret)
 
 
 def choose(budget: Budget, evidence: str, segments: int) -> tuple[int, ...]:
@@ -105,14 +126,34 @@ def choose(budget: Budget, evidence: str, segments: int) -> tuple[int, ...]:
         >>> choose(Budget(share=0.25, secret=bytes(16)), "e3b0", 8)
         (2, 4)
     """
-    seed = hashlib.sha256(budget.secret + evidence.encode()).digest()
-    drawn = random.Random(seed)  # noqa: S311 - the seed is secret
+    drawn = _source(budget, evidence)
     wanted = budget.share * segments
     if budget.whole:
         count = segments * (drawn.random() < budget.share)
     else:
         count = math.floor(wanted) + (drawn.random() < wanted - math.floor(wanted))
     return tuple(sorted(drawn.sample(range(segments), min(segments, max(count, budget.least)))))
+
+
+def draws(budget: Budget, evidence: str) -> bool:
+    """Say whether a budget of whole clips drew this one; of the others `least` segments are replayed.
+
+    Args:
+        budget: The budget.
+        evidence: Digest of the evidence.
+
+    Example:
+        >>> budget = from_seed("sixteen letters or more", 0.5, least=3)
+        >>> choose(budget, "e3b0", 3) == choose(budget, "a1c4", 3), draws(budget, "e3b0"), draws(budget, "a1c4")
+        (True, True, False)
+    """
+    return _source(budget, evidence).random() < budget.share
+
+
+def _source(budget: Budget, evidence: str) -> random.Random:
+    """Return what chooses within a clip; the first number of it draws the clip."""
+    seed = hashlib.sha256(budget.secret + evidence.encode()).digest()
+    return random.Random(seed)  # noqa: S311 - the seed is secret
 
 
 def power(segments: int, checked: int, cheated: int, found: float = 1.0) -> float:
@@ -180,11 +221,12 @@ def spend(works: Sequence[Work], budget: Budget) -> None:
         return
     for work in works:
         if work.open and work.evidence is not None:
-            _limit(work, choose(budget, work.evidence.digest(), len(work.inputs)), budget)
+            _limit(work, work.evidence.digest(), budget)
 
 
-def _limit(work: Work, places: Sequence[int], budget: Budget) -> None:
+def _limit(work: Work, evidence: str, budget: Budget) -> None:
     segments = len(work.inputs)
+    places = choose(budget, evidence, segments)
     work.left = [(work.inputs[i], work.traces[i]) for i in range(segments) if i not in places]
     if not places:
         found = f"none of {segments} segments replayed, by a budget of {budget.share:g}"
@@ -198,3 +240,6 @@ def _limit(work: Work, places: Sequence[int], budget: Budget) -> None:
         chance = f"{power(segments, len(places), cheated):.0%}"
         expected = f"all; a cheat on {cheated} of them would be among these with probability {chance}"
         work.findings.append(note("budget.partial", found, expected, "verifier"))
+    elif budget.whole and not draws(budget, evidence):
+        found = f"all {segments} segments replayed by a least of {budget.least}, in a clip that was not drawn"
+        work.findings.append(note("budget.undrawn", found, "a clip that was drawn, for an audit to bet on", "verifier"))

@@ -1,13 +1,15 @@
 """Bundles: what one machine recorded, with what it is made of, to be held against another machine.
 
 A bundle holds evidence, canonical audio digests, features and encoder states of a few clips, and facts on hardware and
-libraries. It holds no audio, no transcript but the model's own, no name of a person, a machine or a file.
+libraries. It holds no audio, no transcript but the model's own, no name of a person, a machine or a file. Who guesses
+what a clip is called can confirm it, though: its nonce is a digest of its name.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from earmark.errors import OutputError, UsageError
+from earmark.errors import OutputError, RecordError, UsageError
 from earmark.limits import DEFAULT_K
 from earmark.protocols import Advance, Model
 from earmark.recording import Clip, load_audio, record_many
@@ -32,6 +34,7 @@ from earmark.stages import (
     SCORES,
     Stage,
     difference,
+    largest,
     load_tensors,
     save_tensors,
     scores_apart,
@@ -50,7 +53,8 @@ Fact = Annotated[str, msgspec.Meta(max_length=500)]
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One clip: the nonce of its request, the digest of its canonical audio, and the file of its evidence.
 
-    The nonce follows from the clip's name, so that who has the clip knows it again and nobody else learns the name.
+    The nonce begins the SHA-256 of the clip's name, without a salt, so that who has the clip knows it again. It does
+    not say the name, but who guesses a name can confirm the guess: rename clips whose names must stay secret.
     """
 
     clip: Nonce
@@ -134,12 +138,16 @@ def make_bundle(
 
     Raises:
         OutputError: The folder cannot be written.
-        UsageError: There are no clips, or the level holds no numbers to compare.
+        UsageError: There are no clips, two have one name, or the level holds no numbers to compare.
     """
     if not samples or level == "compact":
         raise UsageError(
             f"{len(samples)} clips at level {level}; a bundle holds one or more, at level scores or sketch"
         )
+    names = Counter(sample.name for sample in samples)
+    name, count = names.most_common(1)[0]
+    if count > 1:
+        raise UsageError(f"{count} clips are named {name!r}; a bundle knows clips by their names: name each otherwise")
     target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -170,10 +178,15 @@ def load_bundle(folder: str | os.PathLike[str]) -> Bundle:
     """Read the header of a bundle.
 
     Raises:
-        RecordError: It is damaged.
+        RecordError: It is damaged, or lists a clip twice.
         UsageError: There is none.
     """
-    return codec.load(Path(folder) / BUNDLE_FILE, Bundle)
+    bundle = codec.load(Path(folder) / BUNDLE_FILE, Bundle)
+    clips = {own.clip for own in bundle.clips}
+    if len(clips) < len(bundle.clips):
+        found = f"{folder} lists {len(bundle.clips)} clips, of which {len(clips)} differ"
+        raise RecordError(f"{found}; expected each once: make the bundle again")
+    return bundle
 
 
 def hold_against(model: Model, folder: str | os.PathLike[str], samples: Sequence[Sample]) -> list[Stage]:
@@ -205,7 +218,7 @@ def hold_against(model: Model, folder: str | os.PathLike[str], samples: Sequence
         AUDIO: float(len(changed)) if shared else float("nan"),
         FEATURES: difference(ours, theirs, FEATURES),
         ENCODER: difference(ours, theirs, ENCODER),
-        SCORES: max((scores_apart(model, few[n], place) for n, place in places.items()), default=float("nan")),
+        SCORES: largest(scores_apart(model, few[n], place) for n, place in places.items()),
     }
     return stages_of(found, model.info.precision)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,6 +77,20 @@ def split_bases(bases: Sequence[str], shares: Shares | None = None, *, seed: str
     first = round(sizes.development * len(order))
     second = first + round(sizes.conformal * len(order))
     return Split(frozenset(order[:first]), frozenset(order[first:second]), frozenset(order[second:]))
+
+
+def turns(bases: Collection[str], scenarios: Sequence[str]) -> dict[str, str]:
+    """Return under which scenario each held-out clip is tested: one each, in turn.
+
+    Args:
+        bases: Names of the held-out base clips.
+        scenarios: Names of the honest scenarios, in their order.
+
+    Example:
+        >>> turns(["b", "a", "c"], ["honest-batch-1", "honest-batch-3"])
+        {'a': 'honest-batch-1', 'b': 'honest-batch-3', 'c': 'honest-batch-1'}
+    """
+    return {base: scenarios[i % len(scenarios)] for i, base in enumerate(sorted(bases))}
 
 
 def _digest(name: str) -> bytes:
@@ -222,9 +236,8 @@ def _test(
     rate: float,
 ) -> HeldOut:
     """Count false alarms on held-out clips, scenarios in turn."""
-    names = Run(rows).scenarios()
-    turn = {base: names[i % len(names)] for i, base in enumerate(sorted(bases))}
-    chosen = [row for row in rows if row.base in bases and row.scenario == turn[row.base]]
+    turn = turns(bases, Run(rows).scenarios())
+    chosen = [row for row in rows if turn.get(row.base) == row.scenario]
     scores = _scores(chosen, scale)
     alarms = int((conformal_p(scores, calibration) <= rate).sum()) if len(scores) else 0
     broken = sum(bool(np.isposinf(score)) for score in scores)

@@ -95,6 +95,8 @@ class Scored:
 def without_coinciding(run: Run, cheats: Collection[str]) -> Run:
     """Leave out the clips on which a cheat wrote what an honest provider wrote: nothing was gained there.
 
+    The same words from another number of positions are other evidence, and stay: a PASS of them is a miss.
+
     Args:
         run: Rows.
         cheats: Names of the scenarios that cheat in what they write alone (`Scenario.only_text`).
@@ -109,8 +111,12 @@ def without_coinciding(run: Run, cheats: Collection[str]) -> Run:
         >>> without_coinciding(Run(rows), {"rescored"}).scenarios()
         ['honest']
     """
-    honest = {(row.clip, row.text) for row in run if row.honest}
-    return run.where(lambda row: row.scenario not in cheats or (row.clip, row.text) not in honest)
+    honest = {_written(row) for row in run if row.honest}
+    return run.where(lambda row: row.scenario not in cheats or _written(row) not in honest)
+
+
+def _written(row: Row) -> tuple[str, str, int]:
+    return row.clip, row.text, row.positions
 
 
 def kinds_of(run: Run) -> list[Kind]:

@@ -18,6 +18,8 @@ Each is also the builtin error that callers would expect, so `except ValueError`
 
 from __future__ import annotations
 
+from functools import partial
+
 
 class EarmarkError(Exception):
     """The root of all errors of earmark; its message is one line that says what to do."""
@@ -83,6 +85,10 @@ class EndpointError(EarmarkError, OSError):
         """Keep the message, the code of the finding and whose fault it is."""
         super().__init__(message)
         self.code, self.fault = code, fault
+
+    def __reduce__(self) -> tuple[partial[EndpointError], tuple[str]]:
+        """Keep code and fault on the way to another process."""
+        return partial(type(self), code=self.code, fault=self.fault), (str(self),)
 
 
 class OutputError(EarmarkError, OSError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -162,8 +162,8 @@ def difference(ours: Tensors, theirs: Tensors, stage: str) -> float:
     """Return the largest relative difference of the tensors of a stage.
 
     Returns:
-        ||theirs - ours|| / ||ours||, the largest; infinite where one side lacks a tensor or has one of another shape,
-        NaN where neither has any.
+        ||theirs - ours|| / ||ours||, the largest; infinite where one side lacks a tensor, has one of another shape or
+        one that is not a number, NaN where neither has any.
 
     Example:
         >>> ours, theirs = {"0/features": np.ones((2, 2))}, {"0/features": np.full((2, 2), 1.5)}
@@ -176,8 +176,9 @@ def difference(ours: Tensors, theirs: Tensors, stage: str) -> float:
 
 def _apart(ours: NDArray[np.float32] | None, theirs: NDArray[np.float32] | None) -> float:
     if ours is None or theirs is None or ours.shape != theirs.shape:
-        return float("inf")
-    return float(np.linalg.norm(theirs - ours)) / max(float(np.linalg.norm(ours)), 1e-30)
+        return math.inf
+    apart = float(np.linalg.norm(theirs - ours)) / max(float(np.linalg.norm(ours)), 1e-30)
+    return math.inf if math.isnan(apart) else apart
 
 
 def scores_apart(model: Model, clip: Clip, evidence: str | os.PathLike[str]) -> float:
@@ -189,7 +190,8 @@ def scores_apart(model: Model, clip: Clip, evidence: str | os.PathLike[str]) -> 
         evidence: File of its evidence.
 
     Returns:
-        The difference; infinite for evidence that breaks a rule, NaN where a family compares no single values.
+        The difference; infinite for evidence that breaks a rule and where the replay is not a number, NaN where a
+        family compares no single values.
 
     Raises:
         UsageError: There is no such file.
@@ -202,8 +204,19 @@ def scores_apart(model: Model, clip: Clip, evidence: str | os.PathLike[str]) -> 
         return math.nan
     replays = family.replay(model.in_float32(), work.inputs, work.traces, batch_size=1, advance=advance)
     pairs = [family.coordinates(trace, replay) for trace, replay in zip(work.traces, replays, strict=True)]
-    apart = np.concatenate([np.abs(provider - reference).ravel() for provider, reference in pairs])
-    return float(np.nanmax(apart, initial=0.0)) if len(apart) else math.nan
+    provider, reference = (np.concatenate([own.ravel() for own in side]) for side in zip(*pairs, strict=True))
+    apart = np.where(np.isnan(reference), math.inf, np.abs(provider - reference))[~np.isnan(provider)]
+    return float(np.nanmax(apart, initial=0.0)) if len(provider) else math.nan
+
+
+def largest(differences: Iterable[float]) -> float:
+    """Return the largest difference, whatever their order; NaN only where there is none.
+
+    Example:
+        >>> largest([math.nan, 0.5]), largest([0.5, math.nan]), largest([math.nan])
+        (0.5, 0.5, nan)
+    """
+    return max((own for own in differences if not math.isnan(own)), default=math.nan)
 
 
 def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:

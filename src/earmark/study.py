@@ -108,6 +108,7 @@ def study(
     batch_size: int = 8,
     profile: ProfileLike = RULES,
     recipes: Sequence[Scenario] = (),
+    wanted: Callable[[Scenario, Sample], bool] | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Run:
     """Measure every scenario on every clip, one flushed JSON line per row; a second call goes on where one stopped.
@@ -122,6 +123,7 @@ def study(
         batch_size: Segments at once.
         profile: As for `verify`; by default the outcome is that of the rules alone.
         recipes: Scenarios that every clip is matched with, one more replay for each; see `Row.shape`.
+        wanted: Which scenario is measured on which sample; all by default.
         advance: Called with the number of finished rows.
 
     Returns:
@@ -139,7 +141,8 @@ def study(
     try:
         with path.open("a", encoding="utf-8") as file:
             for scenario in scenarios:
-                missing = [sample for sample in samples if (scenario.name, sample.name) not in done]
+                chosen = [sample for sample in samples if wanted is None or wanted(scenario, sample)]
+                missing = [sample for sample in chosen if (scenario.name, sample.name) not in done]
                 options = {"k": k, "level": level, "batch_size": batch_size, "profile": profile, "recipes": recipes}
                 for row in measure(reference, scenario, missing, **options):  # type: ignore[arg-type]  # one per name
                     file.write(row.to_json() + "\n")

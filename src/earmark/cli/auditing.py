@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from earmark.audit import Entry, run_audit
+from earmark.audit import Entry, check_reexecute, run_audit
 from earmark.budget import EXAMPLE_SHARE, from_seed
 from earmark.cli import FAILED, INCONCLUSIVE, PASSED, files, openings, show
 from earmark.cli.options import (
@@ -18,6 +18,7 @@ from earmark.cli.options import (
     Budget,
     BudgetLeast,
     ClipAudio,
+    Depth,
     Device,
     Devices,
     Drawn,
@@ -29,10 +30,11 @@ from earmark.cli.options import (
     Reference,
     StoredReceipt,
     StoredRequest,
+    WorkerTimeout,
 )
 from earmark.decision.betting import Audit
 from earmark.decision.power import expected_power
-from earmark.engines import Source, open_engine
+from earmark.engines import TIMEOUT_S, Source, open_engine
 from earmark.errors import UsageError
 from earmark.profiles import Profile, find_profile, load_profile
 from earmark.protocols import ModelInfo
@@ -60,10 +62,12 @@ def audit(
     reexecute: Annotated[float, typer.Option(help="Share of the clips that are decoded again.")] = 0.0,
     budget: Budget = 1.0,
     budget_least: BudgetLeast = 0,
+    depth: Depth = None,
     seed: Annotated[str, typer.Option(help="The verifier's secret: which clips are replayed or decoded again.")] = "",
     stop: Annotated[bool, typer.Option(help="End as soon as the provider is found out.")] = True,
     engine: Engine = "local",
     processes: Processes = None,
+    worker_timeout: WorkerTimeout = TIMEOUT_S,
     devices: Devices = None,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -74,11 +78,14 @@ def audit(
     """Verify many openings of one provider and decide about it, at a guaranteed rate, as early as possible."""
     if unanswered is None and (notes := files.find_notes([Path(place) for place in evidence])):
         raise UsageError(f"{notes[0].path} says that a server gave no evidence; count it with --unanswered FOLDER")
-    limit = from_seed(seed, budget, budget_least)
+    check_reexecute(reexecute, seed)
+    limit = from_seed(seed, budget, budget_least, depth)
     found, cases = openings.cases_of(evidence, audio, request, receipt, drawn, unanswered)
+    openings.check_depth(depth, budget, cases)
     source = Source(model=model, dtype=dtype, arithmetic=None if reexecute else "float32", attention=attention)
     places = [place.strip() for place in devices.split(",")] if devices else []
-    opened = open_engine(source, kind=engine, device=device, devices=places, processes=processes)
+    limit_s = worker_timeout or None
+    opened = open_engine(source, kind=engine, device=device, devices=places, processes=processes, timeout_s=limit_s)
     with closing(opened), show.progress("auditing", len(cases)) as step:
         calibrated = load_profile(profile) if profile else _shipped(opened.info, level)
 
@@ -130,8 +137,4 @@ def _report(state: Audit, log: Path, clips: int, budget: float, *, as_json: bool
     if as_json:
         show.json_line(facts)
         return
-    show.table(("fact", "value"), [[name.replace("_", " "), _short(value)] for name, value in facts.items()])
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    show.facts(facts)

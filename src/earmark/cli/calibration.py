@@ -10,7 +10,7 @@ import typer
 
 from earmark.attribution import recipes_of
 from earmark.calibrate import calibrate as profile_of
-from earmark.calibrate import channels_of
+from earmark.calibrate import channels_of, split_bases, turns
 from earmark.cli import PASSED, files, show
 from earmark.cli.options import (
     Attention,
@@ -72,7 +72,12 @@ def calibrate(
     recipes = _recipes(reference, recipe)
     scenarios = honest_scenarios()
     samples = [Sample(name=item.name, audio=item.path, language=language) for item in found]
-    with show.progress("calibrating", len(samples) * len(scenarios)) as step:
+    turn = turns(split_bases([each.name for each in samples]).held_out, [each.name for each in scenarios])
+
+    def wanted(scenario: Scenario, sample: Sample) -> bool:
+        return turn.get(sample.name, scenario.name) == scenario.name  # a held-out clip is tested once
+
+    with show.progress("calibrating", len(samples) * len(scenarios) - len(turn) * (len(scenarios) - 1)) as step:
         rows = study(
             reference,
             scenarios,
@@ -81,6 +86,7 @@ def calibrate(
             level=level,  # type: ignore[arg-type]  # checked when it is recorded
             batch_size=batch_size,
             recipes=recipes,
+            wanted=wanted,
             advance=step,
         )
     asked = {each.name for each in scenarios}
@@ -133,4 +139,4 @@ def _report(profile: Profile, out: Path, *, as_json: bool) -> None:
     if as_json:
         show.json_line(facts)
         return
-    show.table(("fact", "value"), [[name.replace("_", " "), f"{value}"] for name, value in facts.items()])
+    show.facts(facts)

@@ -9,8 +9,9 @@ from pathlib import Path
 from earmark.cli import files
 from earmark.cli.files import Named
 from earmark.errors import AudioError, EarmarkError, RecordError, UsageError
+from earmark.probing import LEVELS
 from earmark.records import codec, lines
-from earmark.records.evidence import load_evidence
+from earmark.records.evidence import Evidence, load_evidence
 from earmark.records.receipt import Receipt
 from earmark.records.unanswered import Unanswered
 from earmark.rules import Case
@@ -81,6 +82,38 @@ def _opened(place: Path) -> list[Named]:
     if place.is_dir() and not any(place.rglob("*.evidence.*")):
         return []
     return files.find_evidence([place])
+
+
+def check_depth(depth: int | None, budget: float, cases: Sequence[Case]) -> None:
+    """Refuse a look at what a budget leaves out where it leaves nothing out, or no evidence holds hidden states.
+
+    Raises:
+        UsageError: There would be nothing to look at.
+    """
+    if depth is None:
+        return
+    if budget >= 1:
+        found = f"--depth {depth} with a budget of {budget:g}, which leaves nothing out"
+        raise UsageError(f"{found}; give --budget below 1, or leave out --depth")
+    levels: set[str] = set()
+    for case in cases:
+        if (level := _level(case)) in LEVELS:
+            return
+        levels |= {level} if level else set()
+    if levels:
+        found = f"--depth {depth} with evidence of the level {', '.join(sorted(levels))}, without hidden states"
+        raise UsageError(f"{found}; expected {' or '.join(LEVELS)}: record with --level, or leave out --depth")
+
+
+def _level(case: Case) -> str | None:
+    """Return the level of what was opened; None where nothing can be read, which is for the verdict to say."""
+    if case.evidence is None or isinstance(case.evidence, Evidence | Unanswered):
+        return case.evidence.level if isinstance(case.evidence, Evidence) else None
+    try:
+        record = load_evidence(case.evidence)
+    except EarmarkError:
+        return None
+    return record.level if isinstance(record, Evidence) else "compact"
 
 
 def drawn_receipts(path: Path) -> list[tuple[Receipt, str]]:

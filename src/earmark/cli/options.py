@@ -42,12 +42,34 @@ Drawn = Annotated[Path | None, typer.Option(help="What `earmark draw` printed: a
 Reference = Annotated[str, typer.Option(help="The verifier's own copy of the claimed model.")]
 Budget = Annotated[float, typer.Option(help="Share that is replayed, of the segments, in an audit of the clips.")]
 BudgetLeast = Annotated[
-    int, typer.Option(min=0, help="Segments of each clip that are replayed in any case.", show_default=False)
+    int,
+    typer.Option(
+        min=0,
+        help="Segments of each clip that are replayed in any case; in an audit those of clips that are not drawn bet "
+        "nothing.",
+        show_default=False,
+    ),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Encoder layers that are run over what --budget leaves out, where evidence holds a sketch. In an audit "
+        "what such a look finds bets nothing.",
+    ),
 ]
 Engine = Annotated[str, typer.Option(help="Where clips are verified: local, or ray for a cluster (`earmark[ray]`).")]
 Devices = Annotated[str | None, typer.Option(help="One local process on each: cuda:0,cuda:1.")]
 Processes = Annotated[
     int | None, typer.Option(min=1, help="Local processes, or workers of ray; each has its own copy of the model.")
+]
+WorkerTimeout = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        help="Seconds that a worker may take for a round of 32 clips, or to open the model; it is then started anew. "
+        "0 for no limit.",
+    ),
 ]
 Checkpoint = Annotated[str, typer.Argument(help="embedded:NAME, a checkpoint folder or a hub id.")]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,6 +66,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str |
         drawn.add_row(*(Text(plain(cell), style=COLOURS.get(cell, "")) for cell in row))
     console = Console()
     console.print(drawn, width=None if console.is_terminal else 160)
+
+
+def facts(values: Mapping[str, object]) -> None:
+    """Print names and values, numbers in three digits."""
+    shown = [[name.replace("_", " "), f"{v:.3g}" if isinstance(v, float) else str(v)] for name, v in values.items()]
+    table(("fact", "value"), shown)
 
 
 class Verdicts:

@@ -16,6 +16,7 @@ from earmark.cli.options import (
     Budget,
     BudgetLeast,
     ClipAudio,
+    Depth,
     Device,
     Drawn,
     Dtype,
@@ -80,6 +81,7 @@ def verify(
     attribution: Annotated[str, typer.Option(help="Name the cheat: never, on_fail or always.")] = "on_fail",
     budget: Budget = 1.0,
     budget_least: BudgetLeast = 0,
+    depth: Depth = None,
     device: Device = None,
     dtype: Dtype = "float32",
     batch_size: BatchSize = 8,
@@ -88,6 +90,8 @@ def verify(
 ) -> int:
     """Say of each evidence whether the claimed model can have made it: PASS, FAIL or INCONCLUSIVE."""
     settings = loading(device, dtype, attention)
+    if depth is not None and (text or source != "earmark"):
+        raise UsageError("--depth looks at evidence that holds a sketch; leave it out with --text and --from")
     if source != "earmark":
         return responses.verify_responses(
             evidence,
@@ -104,6 +108,7 @@ def verify(
     if text:
         return texts.verify_texts(evidence, model, audio, request, language, batch_size, as_json, settings)
     found, cases = openings.cases_of(evidence, audio, request, receipt, drawn)
+    openings.check_depth(depth, budget, cases)
     rules = load_policy(policy) if policy else None
     arithmetic = None if mode == "reexecute" else "float32"
     reference = load(model, arithmetic=arithmetic, **settings)
@@ -116,7 +121,7 @@ def verify(
             profile=profile,
             mode=mode,  # type: ignore[arg-type]  # checked by verify_many
             attribution=attribution,  # type: ignore[arg-type]  # checked by verify_many
-            budget=budgets.Budget(share=budget, least=max(budget_least, int(len(cases) == 1))),
+            budget=budgets.Budget(share=budget, least=max(budget_least, int(len(cases) == 1)), depth=depth),
             batch_size=batch_size,
             advance=step,
         )

@@ -52,9 +52,9 @@ class Scale:
             Scores, (clips, channels), unbounded above; NaN stays NaN.
         """
         x = np.maximum(np.asarray(values, dtype=np.float64), 0.0)
-        straight = np.asarray([name in self.linear for name in self.channels], bool)
-        floor = np.where(straight, 1.0, self.floor)
-        placed = np.where(straight, x, np.log(np.where(straight, 1.0, x) + floor))
+        linear = np.asarray([name in self.linear for name in self.channels], bool)
+        floor = np.where(linear, 1.0, self.floor)
+        placed = np.where(linear, x, np.log(np.where(linear, 1.0, x) + floor))
         result: NDArray[np.float64] = (placed - np.asarray(self.median)) / np.asarray(self.width)
         return result
 

@@ -8,12 +8,13 @@ Cases go to workers as records, bytes and paths; models are opened where they ru
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from earmark.budget import Budget
-from earmark.errors import UsageError
+from earmark.errors import EarmarkError, UsageError
 from earmark.loading import load
 from earmark.profiles import Profile
 from earmark.protocols import Model, ModelInfo
@@ -26,6 +27,10 @@ from earmark.verification import verify_many
 KINDS = ("local", "ray")
 TRIES = 2
 """Workers that a group may cost, and then each of its cases alone."""
+TIMEOUT_S = 1800.0
+"""Seconds that a worker may take for one group, or to open the model."""
+LONGEST_S = 1e6
+"""Longest such limit: more than a week."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +85,9 @@ class Engine(Protocol):
     def verify(self, groups: Iterable[Group], terms: Terms) -> Iterator[tuple[Group, list[Verdict]]]:
         """Yield each group with its verdicts, in order; groups are taken a bounded number ahead, or all at once.
 
-        A group whose worker dies is done again. Where it costs more workers than `TRIES`, its cases are done one by
-        one; a case that alone costs as many gets the verdict of `lost`.
+        A group whose worker dies, or takes too long, is done again. Where it costs more workers than `TRIES`, its cases
+        are done one by one; a case that alone costs as many gets the verdict of `lost`. What `groups` raises comes
+        behind the verdicts of the groups before it.
 
         Raises:
             EarmarkError: What `earmark.verify_many` raises for a group, when its turn has come; or no worker starts.
@@ -130,9 +136,30 @@ def verify_group(group: Group, model: Model, terms: Terms) -> list[Verdict]:
 
 def lost() -> Verdict:
     """Return the verdict of a case whose verification ends the worker: the verifier's own fault, and no verdict."""
-    found = f"{TRIES} workers that ended while they verified this clip alone"
-    finding = unclear("worker.died", "verifier", found, "a worker that lives: look at its memory, and verify it apart")
+    found = f"{TRIES} workers that died, or took too long, while they verified this clip alone"
+    expected = "a worker that answers: look at its memory and --worker-timeout, and verify the clip apart"
+    finding = unclear("worker.died", "verifier", found, expected)
     return Verdict(outcome="INCONCLUSIVE", proves="reconstructable", findings=(finding,))
+
+
+def portable(error: Exception) -> EarmarkError:
+    """Return an error that can be sent to another process: itself, or one of earmark that says the same.
+
+    Args:
+        error: What a worker, or a plugin in it, raised.
+
+    Example:
+        >>> print(portable(KeyError("x")))
+        a worker raised KeyError: 'x'; expected verdicts: verify without workers to see where it comes from
+    """
+    try:
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - errors of plugins may do anything here
+        copy = None
+    if isinstance(error, EarmarkError) and type(copy) is type(error) and str(copy) == str(error):
+        return error
+    found = f"a worker raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return UsageError(f"{found}; expected verdicts: verify without workers to see where it comes from")
 
 
 def open_engine(
@@ -142,6 +169,7 @@ def open_engine(
     device: str | None = None,
     devices: Sequence[str] = (),
     processes: int | None = None,
+    timeout_s: float | None = TIMEOUT_S,
 ) -> Engine:
     """Return an engine; what it started ends with `close`.
 
@@ -152,6 +180,8 @@ def open_engine(
         devices: One local process per device, in place of `device` and `processes`.
         processes: Local processes, or workers of ray; None for this process alone, or one worker per GPU of the
             cluster.
+        timeout_s: Seconds that a worker may take for one group, or to open the model; it is then started anew as if
+            it had died. None for no limit. This process alone has none.
 
     Raises:
         EarmarkError: The model cannot be opened, ray is missing, or the options contradict each other.
@@ -163,13 +193,15 @@ def open_engine(
         raise UsageError(f"--devices {','.join(devices)} beside other options of the same; expected {expected}")
     if processes is not None and processes < 1:
         raise UsageError(f"{processes} processes; expected 1 or more")
+    if timeout_s is not None and not 0 < timeout_s <= LONGEST_S:
+        raise UsageError(f"a timeout of {timeout_s:g} s for workers; expected above 0, at most {LONGEST_S:g}, or none")
     if kind == "ray":
         from earmark.engines.ray import RayEngine
 
-        return RayEngine(source, device=device, workers=processes)
+        return RayEngine(source, device=device, workers=processes, timeout_s=timeout_s)
     places: list[str | None] = [*devices] or [device] * (processes or 0)
     if not places:
         return InProcess(source.open(device))
     from earmark.engines.local import LocalEngine
 
-    return LocalEngine(source, places)
+    return LocalEngine(source, places, timeout_s=timeout_s)

@@ -1,25 +1,30 @@
 """Groups in processes of this machine: one copy of the model each, threads divided among them.
 
 One group is with a worker at a time, so that a worker that dies says which group it died of. The driver and a worker
-share one pipe and nothing else: when either is killed, the other one reads the end of the pipe.
+share one pipe and nothing else: when either is killed, the other one reads the end of the pipe. A worker that takes
+too long is killed.
 """
 
 from __future__ import annotations
 
+import math
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context
+from time import monotonic
 from typing import Any
 
-from earmark.engines import TRIES, Group, Source, Terms, lost, verify_group
+from earmark.engines import TIMEOUT_S, TRIES, Group, Source, Terms, lost, portable, verify_group
 from earmark.errors import UsageError
 from earmark.protocols import ModelInfo
 from earmark.records.verdict import Verdict
 
 AHEAD = 4
 """Groups that are begun or wait for earlier ones, per worker."""
+END_S = 10.0
+"""Seconds for a killed process to end; one that hangs in a driver of the system is left to it."""
 
 
 def _serve(pipe: connection.Connection, source: Source, device: str | None, workers: int) -> None:
@@ -37,19 +42,19 @@ def _serve(pipe: connection.Connection, source: Source, device: str | None, work
     except (EOFError, BrokenPipeError):
         return
     except Exception as error:  # noqa: BLE001 - the driver raises it
-        pipe.send(error)
+        pipe.send(portable(error))
 
 
 def _answer(group: Group, model: Any, terms: Terms) -> list[Verdict] | Exception:
     try:
         return verify_group(group, model, terms)
     except Exception as error:  # noqa: BLE001 - the driver raises it when the group's turn has come
-        return error
+        return portable(error)
 
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """A group of which not all verdicts are there."""
+    """A group of which not all verdicts are there; or, with an error and no cases, where the groups broke off."""
 
     group: Group
     verdicts: dict[int, Verdict] = field(default_factory=dict)
@@ -84,7 +89,7 @@ class _Job:
             self.whole.verdicts.update(enumerate(answer, self.place or 0))
 
     def again(self) -> list[_Job]:
-        """Return what is left to do behind the death of a worker."""
+        """Return what is left to do behind the loss of a worker."""
         self.deaths += 1
         if self.deaths < TRIES:
             return [self]
@@ -95,10 +100,10 @@ class _Job:
 
 
 class _Worker:
-    """A process with a model, started anew where it died."""
+    """A process with a model, started anew where it died or took too long."""
 
-    def __init__(self, source: Source, device: str | None, workers: int) -> None:
-        self._arguments = (source, device, workers)
+    def __init__(self, source: Source, device: str | None, workers: int, timeout_s: float) -> None:
+        self._arguments, self._timeout_s = (source, device, workers), timeout_s
         self.job: _Job | None = None
         self.start()
 
@@ -109,10 +114,15 @@ class _Worker:
         self.process.start()
         other.close()
         self.ready = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Set the time by which it must have answered."""
+        self.due = monotonic() + self._timeout_s
 
     def stop(self) -> None:
         self.process.kill()
-        self.process.join()
+        self.process.join(END_S)
         self.pipe.close()
 
 
@@ -122,19 +132,21 @@ class LocalEngine:
     Args:
         source: The model; every process opens its own copy.
         devices: Device of each process; None takes cuda where there is one.
+        timeout_s: Seconds that a process may take for one group, or to open the model; None for no limit.
 
     Raises:
         UsageError: There are no devices.
     """
 
-    def __init__(self, source: Source, devices: Sequence[str | None]) -> None:
+    def __init__(self, source: Source, devices: Sequence[str | None], *, timeout_s: float | None = TIMEOUT_S) -> None:
         """Start the processes; they open the model meanwhile."""
         if not devices:
             raise UsageError("no devices; expected one per process, for instance cpu or cuda:0")
         self._info: ModelInfo | None = None
         self._failed = 0
         self._left: deque[_Job] = deque()
-        self._workers = [_Worker(source, device, len(devices)) for device in devices]
+        self._timeout_s = math.inf if timeout_s is None else timeout_s
+        self._workers = [_Worker(source, device, len(devices), self._timeout_s) for device in devices]
 
     @property
     def info(self) -> ModelInfo:
@@ -164,9 +176,16 @@ class LocalEngine:
         self._workers.clear()
 
     def _take(self, stream: Iterator[Group], begun: deque[_Open]) -> None:
-        """Take as many groups as keep the workers busy."""
+        """Take as many groups as keep the workers busy, up to an error: the groups before it come first."""
         while len(self._left) < len(self._workers) and len(begun) < AHEAD * len(self._workers):
-            if (group := next(stream, None)) is None:
+            if begun and begun[-1].error is not None:
+                return
+            try:
+                group = next(stream, None)
+            except Exception as error:  # noqa: BLE001 - raised when its turn has come
+                begun.append(_Open(Group(names=(), cases=(), modes=()), error=error))
+                return
+            if group is None:
                 return
             begun.append(_Open(group))
             self._left.append(_Job(begun[-1]))
@@ -175,35 +194,47 @@ class LocalEngine:
         for worker in self._workers:
             if worker.ready and worker.job is None and self._left:
                 worker.job = self._left.popleft()
+                worker.begin()
                 try:
                     worker.pipe.send((worker.job.group, terms))
                 except OSError:
                     self._replace(worker)
 
     def _collect(self) -> None:
-        """Wait until a worker says something, or dies."""
-        talking = connection.wait([worker.pipe for worker in self._workers])
-        for worker in [own for own in self._workers if own.pipe in talking]:
-            try:
-                answer = worker.pipe.recv()
-            except (EOFError, OSError):
-                self._replace(worker)
-                continue
-            if worker.job is not None:
-                worker.job.take(answer)
-                worker.job = None
-            elif isinstance(answer, Exception):
-                raise answer
-            else:
-                self._info, worker.ready, self._failed = answer, True, 0
+        """Wait until a worker says something, dies, or has taken too long."""
+        due = min(worker.due for worker in self._workers)
+        patience = None if math.isinf(due) else max(0.0, due - monotonic())
+        talking = connection.wait([worker.pipe for worker in self._workers], patience)
+        for worker in self._workers:
+            if worker.pipe in talking:
+                self._hear(worker)
+            elif worker.due <= monotonic():
+                self._replace(worker, f"took more than {self._timeout_s:g} s")
 
-    def _replace(self, worker: _Worker) -> None:
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            answer = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._replace(worker)
+            return
+        worker.due = math.inf
+        if worker.job is not None:
+            worker.job.take(answer)
+            worker.job = None
+        elif isinstance(answer, Exception):
+            raise answer
+        else:
+            self._info, worker.ready, self._failed = answer, True, 0
+
+    def _replace(self, worker: _Worker, reason: str | None = None) -> None:
         worker.stop()
         if not worker.ready:
             self._failed += 1
             if self._failed > TRIES:
-                found = f"{self._failed} processes ended (exit code {worker.process.exitcode}) while opening the model"
-                expected = 'fewer --processes, or more memory; scripts need `if __name__ == "__main__":`'
+                reason = reason or f"ended (exit code {worker.process.exitcode})"
+                expected = "fewer --processes, more memory, or a longer --worker-timeout; scripts need "
+                expected += '`if __name__ == "__main__":`'
+                found = f"{self._failed} processes that open the model: the last {reason}"
                 raise UsageError(f"{found}; expected to open a copy in each: {expected}")
         if worker.job is not None:
             self._left.extendleft(reversed(worker.job.again()))

@@ -6,15 +6,16 @@ is started, and ended with the engine. Paths in cases must lead to the same file
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import pickle
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from earmark.engines import TRIES, Group, Source, Terms, lost, verify_group
+from earmark.engines import TIMEOUT_S, TRIES, Group, Source, Terms, lost, portable, verify_group
 from earmark.errors import UsageError
 from earmark.extras import need
 from earmark.protocols import ModelInfo
@@ -44,9 +45,13 @@ class Tally:
 class Worker:
     """One copy of the model; Ray Data calls it with batches of groups, and starts it anew where it died."""
 
-    def __init__(self, source: Source, device: str | None, terms: bytes, tally: Any) -> None:
+    def __init__(
+        self, source: Source, device: str | None, terms: bytes, tally: Any, timeout_s: float | None = None
+    ) -> None:
         """Open the model."""
-        self._model, self._tally = source.open(device), tally
+        self._tally, self._timeout_s = tally, timeout_s
+        with _limited(timeout_s):
+            self._model = source.open(device)
         self._terms: Terms = pickle.loads(terms)  # noqa: S301 - the driver's own bytes
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +70,7 @@ class Worker:
             alone = [self._try((number, place), group.only(place)) for place in range(len(group.cases))]
             return [own[0] if own else lost() for own in alone]
         except Exception as error:  # noqa: BLE001 - the driver raises it when the group's turn has come
-            return error
+            return portable(error)
 
     def _try(self, key: tuple[int, ...], group: Group) -> list[Verdict] | None:
         """Return the verdicts, or None where too many workers died of it."""
@@ -73,7 +78,8 @@ class Worker:
 
         if ray.get(self._tally.begin.remote(key)) > TRIES:
             return None
-        verdicts = verify_group(group, self._model, self._terms)
+        with _limited(self._timeout_s):
+            verdicts = verify_group(group, self._model, self._terms)
         ray.get(self._tally.end.remote(key))
         return verdicts
 
@@ -85,12 +91,20 @@ class RayEngine:
         source: The model; every worker opens its own copy.
         device: Where; by default cuda on workers that Ray gives a GPU, else the CPU.
         workers: How many; by default one per GPU of the cluster, or one.
+        timeout_s: Seconds that a worker may take for one group, or to open the model; None for no limit.
 
     Raises:
         UsageError: Ray is not installed, or the cluster is too small.
     """
 
-    def __init__(self, source: Source, *, device: str | None = None, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        device: str | None = None,
+        workers: int | None = None,
+        timeout_s: float | None = TIMEOUT_S,
+    ) -> None:
         """Reach the cluster, or start one."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
         self._ray = need("ray", what="--engine ray", extra="ray")
@@ -98,7 +112,7 @@ class RayEngine:
         self._own = not self._ray.is_initialized()
         if self._own:
             _start(self._ray, workers)
-        self._source = source
+        self._source, self._timeout_s = source, timeout_s
         self._info: ModelInfo | None = None
         there = self._ray.cluster_resources()
         gpus = 0 if device == "cpu" else int(there.get("GPU", 0))
@@ -116,7 +130,8 @@ class RayEngine:
     def info(self) -> ModelInfo:
         """Facts about the model, as one worker of the kind says."""
         if self._info is None:
-            asked = self._ray.remote(**self._needs, max_retries=TRIES)(_info_of).remote(self._source, self._device)
+            opening = self._ray.remote(**self._needs, max_retries=TRIES)(_info_of)
+            asked = opening.remote(self._source, self._device, self._timeout_s)
             with _named(self._ray):
                 answer: ModelInfo | Exception = pickle.loads(self._ray.get(asked))  # noqa: S301 - our worker's bytes
             if isinstance(answer, Exception):
@@ -126,14 +141,19 @@ class RayEngine:
 
     def verify(self, groups: Iterable[Group], terms: Terms) -> Iterator[tuple[Group, list[Verdict]]]:
         """Yield each group with its verdicts, in order; Ray Data takes all groups at once."""
-        held = list(groups)
-        if not held:
-            return
+        held, broken = _taken(groups)
+        if held:
+            yield from self._verify(held, terms)
+        if broken is not None:
+            raise broken
+
+    def _verify(self, held: Sequence[Group], terms: Terms) -> Iterator[tuple[Group, list[Verdict]]]:
         from ray.data import ActorPoolStrategy, from_items
 
         tally = self._ray.remote(num_cpus=0)(Tally).remote()
         rows = [{"number": number, "group": pickle.dumps(group)} for number, group in enumerate(held)]
         settings = {"source": self._source, "device": self._device, "terms": pickle.dumps(terms), "tally": tally}
+        settings["timeout_s"] = self._timeout_s
         pool = ActorPoolStrategy(size=min(self._workers, len(held)))
         # Ray Data restarts workers that died and does their groups again, without end: the tally ends it
         data = from_items(rows, override_num_blocks=len(rows)).map_batches(
@@ -154,6 +174,30 @@ class RayEngine:
         if self._own:
             self._ray.shutdown()
             self._own = False
+
+
+def _taken(groups: Iterable[Group]) -> tuple[list[Group], Exception | None]:
+    """Return all groups, and the error at which they broke off."""
+    held: list[Group] = []
+    try:
+        for group in groups:
+            held.append(group)  # noqa: PERF402 - those before an error are kept
+    except Exception as error:  # noqa: BLE001 - raised when its turn has come
+        return held, error
+    return held, None
+
+
+@contextmanager
+def _limited(timeout_s: float | None) -> Iterator[None]:
+    """End this process where the block takes too long, with its stack on stderr; Ray starts it anew."""
+    if timeout_s is None:
+        yield
+        return
+    faulthandler.dump_traceback_later(timeout_s, exit=True, file=2)  # needs no lock of Python, as a thread would
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _in_order(rows: Iterator[dict[str, Any]]) -> Iterator[Any]:
@@ -184,12 +228,13 @@ def _start(ray: Any, workers: int | None) -> None:
         ) from error
 
 
-def _info_of(source: Source, device: str) -> bytes:
+def _info_of(source: Source, device: str, timeout_s: float | None) -> bytes:
     """Return facts about the model, or the error of opening it."""
     try:
-        return pickle.dumps(source.open(device).info)
+        with _limited(timeout_s):
+            return pickle.dumps(source.open(device).info)
     except Exception as error:  # noqa: BLE001 - the driver raises it
-        return pickle.dumps(error)
+        return pickle.dumps(portable(error))
 
 
 @contextmanager
