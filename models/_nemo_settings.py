@@ -180,13 +180,15 @@ def extractor_of(archive: Archive) -> Any:
     config, span = archive.config, {"least": 0.001, "most": MOST_SECONDS}
     window = round(RATE * number(config, "preprocessor.window_size", 0.02, **span))
     own_fft = 1 << (window - 1).bit_length()
+    part = setting(config, "preprocessor")
+    preemphasis = 0.0 if isinstance(part, Mapping) and "preemph" in part else 0.97  # null says none
     extractor = transformers.ParakeetFeatureExtractor(
         feature_size=whole(config, "preprocessor.features", 64, least=1, most=MOST_MELS),
         sampling_rate=RATE,
         hop_length=round(RATE * number(config, "preprocessor.window_stride", 0.01, **span)),
         n_fft=whole(config, "preprocessor.n_fft", own_fft, least=window, most=MOST_FFT),
         win_length=window,
-        preemphasis=number(config, "preprocessor.preemph", 0.97, least=0, most=1),
+        preemphasis=number(config, "preprocessor.preemph", preemphasis, least=0, most=1),
     )
     stored = archive.tensors.get(f"{FEATURES}featurizer.fb")
     if stored is not None and stored.numel() == extractor.mel_filters.numel():

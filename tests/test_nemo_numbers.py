@@ -15,6 +15,7 @@ import earmark
 from earmark.errors import ModelError
 from earmark.models._nemo_settings import whole
 from earmark.models._torch_file import named_tensors
+from earmark.models.nemo import NemoTransducerLoader
 from earmark.models.nemo_canary import NemoCanaryLoader
 
 OPTIONS = {"name": "m", "device": "cpu", "dtype": "float32", "arithmetic": "float32", "attention": "sdpa"}
@@ -36,6 +37,16 @@ def _packed(folder: Path, parts: dict[str, bytes], config: dict) -> Path:
 
 
 # Numbers
+
+
+@pytest.mark.parametrize(("written", "meant"), [({}, 0.97), ({"preemph": None}, 0.0), ({"preemph": 0.9}, 0.9)])
+def test_no_preemphasis_is_another_thing_than_none_said(tdt_parts, tmp_path, written, meant):
+    """NeMo's own default is 0.97, and null leaves it out."""
+    config = nemo_archives.nemo_config("tdt")
+    config["preprocessor"].pop("preemph", None)
+    config["preprocessor"].update(written)
+    model = NemoTransducerLoader().load(_packed(tmp_path, tdt_parts, config), **OPTIONS)
+    assert model.info.features.preemphasis == pytest.approx(meant)
 
 
 @pytest.mark.parametrize(
