@@ -63,7 +63,7 @@ def test_a_run_is_matched_as_a_whole_or_not_at_all(tmp_path, monkeypatch, capsys
     assert "looks like" not in capsys.readouterr().out
     assert {row.looks_like for row in Run.read("run.jsonl")} == {None}
     assert _study("--match") == 3
-    assert "matched with no recipe; expected all matched" in capsys.readouterr().err
+    assert "not matched with int8; expected all matched" in capsys.readouterr().err
 
 
 def test_models_are_compared(tmp_path, monkeypatch, capsys):

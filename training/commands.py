@@ -33,6 +33,9 @@ class CommandLine:
         self.training.add_argument("--steps", type=int, default=30_000)
         self.training.add_argument("--budget-s", type=float)
         self.training.add_argument("--seed", type=int, default=1)
+        self.training.add_argument(
+            "--real-share", type=float, default=0.2, help="share of clips that are real recordings"
+        )
         self.training.add_argument("--teacher", type=Path, help="a checkpoint folder of the reference size")
         self.training.add_argument("--resume", action="store_true")
         self.training.add_argument("--begin-from", type=Path, help="state of another run, to train on")

@@ -178,7 +178,13 @@ def load_teacher(folder: Path | None) -> ParakeetForCTC | None:
 
 def train(arguments: argparse.Namespace) -> None:
     """Train, or go on with --resume."""
-    sampler = Sampler(folder=arguments.corpus, speech=arguments.speech, seed=arguments.seed, batch_s=BATCH_S)
+    sampler = Sampler(
+        folder=arguments.corpus,
+        speech=arguments.speech,
+        seed=arguments.seed,
+        real_share=arguments.real_share,
+        batch_s=BATCH_S,
+    )
     teacher = load_teacher(arguments.teacher)
     recipe = ParakeetNano(sampler, make_pieces(), SIZES[arguments.size], arguments.seed, teacher)
     plan = Plan(

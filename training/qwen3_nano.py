@@ -191,7 +191,13 @@ def load_teacher(folder: Path | None, tokenizer: Qwen2Tokenizer) -> Network | No
 def train(arguments: argparse.Namespace) -> None:
     """Train, or go on with --resume."""
     tokenizer = make_tokenizer()
-    sampler = Sampler(folder=arguments.corpus, speech=arguments.speech, seed=arguments.seed, batch_s=BATCH_S)
+    sampler = Sampler(
+        folder=arguments.corpus,
+        speech=arguments.speech,
+        seed=arguments.seed,
+        real_share=arguments.real_share,
+        batch_s=BATCH_S,
+    )
     teacher = load_teacher(arguments.teacher, tokenizer)
     recipe = Qwen3Nano(sampler, tokenizer, SIZES[arguments.size], arguments.seed, teacher)
     plan = Plan(steps=arguments.steps, budget_s=arguments.budget_s, learning_rate=1.5e-3, check_every_s=600.0)

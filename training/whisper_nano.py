@@ -204,7 +204,9 @@ def build_corpus(arguments: argparse.Namespace) -> None:
 def train(arguments: argparse.Namespace) -> None:
     """Train, or go on with --resume."""
     torch.set_num_threads(arguments.threads)
-    sampler = Sampler(folder=arguments.corpus, speech=arguments.speech, seed=arguments.seed)
+    sampler = Sampler(
+        folder=arguments.corpus, speech=arguments.speech, seed=arguments.seed, real_share=arguments.real_share
+    )
     tokenizer, teacher = make_tokenizer(), None
     if arguments.teacher:
         teacher = WhisperForConditionalGeneration.from_pretrained(arguments.teacher, dtype=torch.float32)

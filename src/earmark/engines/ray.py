@@ -244,7 +244,7 @@ def _named(ray: Any) -> Iterator[None]:
         yield
     except ray.exceptions.RayError as error:
         reason = " ".join(str(error).split())[:200]
-        expected = "workers that live, or come back; the audit goes on from its log, Ray's own lie in /tmp/ray"
+        expected = "workers that live, or come back; the audit goes on from its log, Ray's own logs say why"
         raise UsageError(f"Ray gave up: {reason}; expected {expected}") from error
 
 
