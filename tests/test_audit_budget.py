@@ -252,7 +252,8 @@ def test_the_commands_look_at_what_is_left_out(recorded, nano, tmp_path, run, mo
     [
         (["--depth", "2"], "--depth 2 with a budget of 1, which leaves nothing out"),
         (["--depth", "2", "--budget", "0.5"], "evidence of the level scores, without hidden states"),
-        (["--depth", "2", "--budget", "0.5", "--text"], "leave it out with --text and --from"),
+        (["--depth", "2", "--budget", "0.5", "--text"], "--budget, --depth with --text or --from"),
+        (["--budget", "0.5", "--from", "openai"], "--budget with --text or --from"),
     ],
 )
 def test_a_look_at_nothing_is_refused_in_one_line(words, message, recorded, run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -177,3 +178,10 @@ def test_a_look_that_breaks_is_the_verifiers_fault(nano, clips, monkeypatch):
 def test_impossible_depths_are_refused():
     with pytest.raises(UsageError, match="a depth of 0; expected 1 or more layers"):
         Budget(share=0.5, depth=0)
+
+
+def test_a_family_without_probes_refuses_a_depth(nano, clips, monkeypatch):
+    evidence = list(earmark.record_many(nano, clips[:1], level="sketch"))
+    monkeypatch.setattr("earmark.probing.family_of", lambda _: SimpleNamespace(name="third party"))
+    with pytest.raises(UsageError, match="'third party' has no probes to look at"):
+        _verify(nano, clips[:1], evidence)

@@ -102,9 +102,13 @@ def table(figures: dict[str, dict[str, float | None]]) -> str:
     columns = [name for name in HEADINGS if any(row.get(name) is not None for row in figures.values())]
     rows = ["| set | " + " | ".join(HEADINGS[name] for name in columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in figures.items():
-        cells = [f"{row[key]}" if key == "clips" else f"{100 * (row[key] or 0):.1f}" for key in columns]
+        cells = [str(row[key]) if key == "clips" else _percent(row[key]) for key in columns]
         rows.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def describe_whisper(config: dict[str, Any], parameters: int) -> dict[str, str]:

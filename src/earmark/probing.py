@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from earmark.errors import UsageError
 from earmark.fingerprint.matched import along_name
 from earmark.fingerprint.types import Fingerprint
 from earmark.judging import Judge
@@ -24,6 +25,16 @@ LEVELS = ("sketch", "compact")
 """Levels that hold hidden states."""
 DECIDING = ("fail", "statistics.part")
 """Severity and code of the findings that count here; few positions, or no profile, the replay reports itself."""
+
+
+def check_depth(model: Model, depth: int | None) -> None:
+    """Refuse a depth for a family that has no probes.
+
+    Raises:
+        UsageError: The family of the model cannot look at a depth.
+    """
+    if depth is not None and not isinstance(family_of(model), ProbedFamily):
+        raise UsageError(f"the family {family_of(model).name!r} has no probes to look at: leave the depth out")
 
 
 def look(works: Sequence[Work], model: Model, judge: Judge, depth: int | None, batch_size: int) -> None:

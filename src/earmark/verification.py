@@ -15,7 +15,7 @@ from earmark.budget import Budget, spend
 from earmark.errors import UsageError
 from earmark.judging import Judge, Judgement, ProfileLike
 from earmark.loading import family_of
-from earmark.probing import look
+from earmark.probing import check_depth, look
 from earmark.protocols import Advance, Model
 from earmark.recording import AudioLike
 from earmark.records.evidence import Evidence
@@ -125,6 +125,7 @@ def verify_many(
     rules, stream = policy or Policy(), iter(cases)
     judge = Judge(profile, reference, rules)
     limit = budget if isinstance(budget, Budget) else Budget(share=budget)
+    check_depth(reference, limit.depth)
     while group := list(islice(stream, CASES_AT_ONCE * batch_size)):
         works = [prepare(case, reference, rules) for case in group]
         spend(works, limit)

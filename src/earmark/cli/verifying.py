@@ -90,8 +90,8 @@ def verify(
 ) -> int:
     """Say of each evidence whether the claimed model can have made it: PASS, FAIL or INCONCLUSIVE."""
     settings = loading(device, dtype, attention)
-    if depth is not None and (text or source != "earmark"):
-        raise UsageError("--depth looks at evidence that holds a sketch; leave it out with --text and --from")
+    if text or source != "earmark":
+        _refuse_parts(budget, budget_least, depth)
     if source != "earmark":
         return responses.verify_responses(
             evidence,
@@ -128,3 +128,10 @@ def verify(
         for item, verdict in zip(found, verdicts, strict=True):
             shown.add(item.name, str(item.path), verdict)
     return shown.finish()
+
+
+def _refuse_parts(budget: float, least: int, depth: int | None) -> None:
+    """Refuse options that choose parts of evidence where there is none to choose from."""
+    given = {"--budget": budget != 1.0, "--budget-least": least != 0, "--depth": depth is not None}
+    if named := [name for name, used in given.items() if used]:
+        raise UsageError(f"{', '.join(named)} with --text or --from, which look at all there is: leave it out")
