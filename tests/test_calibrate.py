@@ -181,7 +181,8 @@ def test_found_by_weights_precision_decoding_and_level(profile, nano, tmp_path, 
     assert find_profile(info, "greedy", "scores") is None
     profile.save(tmp_path / "one")
     assert find_profile(info, "greedy", "scores").header == profile.header
-    assert find_profile(info, "greedy", "sketch") is None
+    assert find_profile(info, "greedy", "sketch").header == profile.header, "a sketch holds scores"
+    assert find_profile(info, "greedy", "compact") is None
     assert find_profile(dataclasses.replace(info, precision="bf16"), "greedy", "scores") is None
 
 

@@ -108,8 +108,25 @@ class TestScore:
         assert np.isfinite(scores[0])
         assert np.isnan(scores[1])
 
+    def test_slack(self) -> None:
+        """Ten times what honest machines showed is no difference; beyond it the score grows, and p is the smallest."""
+        rng = np.random.default_rng(4)
+        values = np.stack([lognormal(rng, 1000), np.zeros(1000)], axis=1)
+        scale, most = fit_scale(["distance", "margin"], values, slack=10), values.max()
+        honest = scale.scores(10 * values)
+        assert not honest.any()
+        cheats = scale.scores(np.array([[10.1 * most, 0], [99 * most, 0], [0, 1e-3]]))
+        assert 0 < cheats[0] < cheats[1]
+        assert conformal_p(cheats, honest).tolist() == [1 / 1001] * 3
+        assert conformal_p(honest[:1], honest)[0] == 1
+        bets = place_bets(honest)
+        assert bets.honest == (0.0,) * 4
+        assert bets.undetectable_share() < place_bets(values[:, 0]).undetectable_share()
+
     def test_refuses(self) -> None:
         """No clips, and a fingerprint of another version."""
+        with pytest.raises(UsageError, match=r"a slack of 0\.5; expected 1 or more"):
+            fit_scale(["a"], np.ones((3, 1)), slack=0.5)
         with pytest.raises(UsageError, match="at least one clip"):
             fit_scale(["a"], np.zeros((0, 1)))
         with pytest.raises(UsageError, match="no statistic 'a'"):

@@ -108,6 +108,7 @@ def calibrate(
     k: int = DEFAULT_K,
     source: str = "",
     recipes: Sequence[str] = (),
+    slack: float = 1.0,
 ) -> Profile:
     """Make a profile from the honest rows of a run.
 
@@ -117,7 +118,8 @@ def calibrate(
     Args:
         run: Rows of one model, precision and level; see `earmark.study`. Of dishonest rows, where there are some, the
             profile states what budgets find.
-        channels: Statistics that take part, in the family's fixed order.
+        channels: Statistics that may take part, in the family's fixed order. One that applies to no development clip
+            takes none: nothing is known of its honest values.
         rate: False-alarm rate of one clip; by default the smallest that the clips can promise, at least 1e-3.
         tolerance: Declared drift in audits.
         least_positions: Fewest positions of a clip that may PASS.
@@ -125,6 +127,7 @@ def calibrate(
         k: Listed tokens per position of the evidence.
         source: Where the clips came from, for people.
         recipes: Known cheats whose direction takes part in the score, at most three; the rows were measured with them.
+        slack: Factor by which other honest machines may differ beyond the largest value here; see `fit_scale`.
 
     Returns:
         The profile.
@@ -141,8 +144,9 @@ def calibrate(
     needed = max(LEAST_DEVELOPMENT, len(channels))
     if len(split.development) < needed:
         raise UsageError(f"{len(split.development)} development clips; {needed} or more are needed to fit the scale")
-    development = [row for row in rows if row.base in split.development]
-    scale = fit_scale(channels, Run(development).matrix(channels), linear=along)
+    development = Run(row for row in rows if row.base in split.development)
+    channels = [name for name in channels if np.isfinite(development.matrix([name])).any()]
+    scale = fit_scale(channels, development.matrix(channels), linear=along, slack=slack)
     scores = _largest(rows, split.conformal, scale)
     promised = _rate(rate, scores)
     return Profile(
@@ -159,6 +163,7 @@ def calibrate(
             floor=scale.floor,
             median=scale.median,
             width=scale.width,
+            least=scale.least,
             rate=promised,
             tolerance=tolerance,
             least_positions=least_positions,
@@ -167,7 +172,7 @@ def calibrate(
             scenarios=tuple(Run(rows).scenarios()),
             recipes=tuple(recipes),
             power=powers(_found([row for row in run if not row.honest], split, scale, scores, promised)),
-            provenance=provenance(source=source, clips=len({row.base for row in rows})),
+            provenance=provenance(source=source, clips=len({row.base for row in rows}), slack=f"{slack:g}"),
         ),
         scores=np.sort(scores),
     )

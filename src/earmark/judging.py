@@ -12,7 +12,7 @@ from earmark.attribution import recipes_of
 from earmark.errors import UsageError
 from earmark.fingerprint.types import Fingerprint
 from earmark.loading import family_of
-from earmark.profiles import Profile, find_profile, load_profile
+from earmark.profiles import Profile, covers, find_profile, load_profile
 from earmark.protocols import Comparison, Model
 from earmark.records.policy import Policy
 from earmark.records.profile import Header
@@ -128,12 +128,12 @@ class Judge:
 def _unfit(header: Header, strategy: str, level: str, k: int) -> Finding | None:
     """Say why a profile cannot judge a clip: its honest clips were recorded otherwise.
 
-    A sketch holds all that the level `scores` holds. With fewer listed tokens every distance is smaller, which would
-    be a cheap way to a PASS; so the profile's k is what the provider owes.
+    Scores and sketches are judged by profiles of either, see `covers`. With fewer listed tokens every distance is
+    smaller, which would be a cheap way to a PASS; so the profile's k is what the provider owes.
     """
     if strategy != header.strategy:
         return unclear("profile.decoding", "verifier", f"a profile of {header.strategy} decoding", strategy)
-    if level != header.level and (header.level, level) != ("scores", "sketch"):
+    if not covers(header.level, level):
         return unclear("profile.level", "verifier", f"a profile of the level {header.level}", level)
     if k != header.k:
         fault: Fault = "provider" if k < header.k else "verifier"

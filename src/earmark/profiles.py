@@ -69,6 +69,7 @@ class Profile:
             median=header.median,
             width=header.width,
             linear=frozenset(header.along),
+            least=header.least,
         )
 
     def judge(self, fingerprint: Mapping[str, float]) -> Judgement:
@@ -156,22 +157,39 @@ def load_profile(folder: str | os.PathLike[str]) -> Profile:
 def find_profile(info: ModelInfo, strategy: str, level: str) -> Profile | None:
     """Return the profile of a model at its precision, of one decoding and level; None where there is none.
 
-    Looked through are the folders in `EARMARK_PROFILES` (separated as in PATH) and those that ship with earmark.
+    Looked through are the folders in `EARMARK_PROFILES` (separated as in PATH) and those that ship with earmark; one of
+    the same level comes before one that merely covers it, see `covers`.
 
     Args:
         info: The reference.
         strategy: Decoding of the request.
         level: Level of the evidence.
     """
-    wanted = (info.weights, info.precision, strategy, level)
+    wanted, covering = (info.weights, info.precision, strategy), None
     for folder in _places():
         try:
             header = codec.decode(codec.read_bytes(folder / PROFILE_FILE), Header)
         except (RecordError, UsageError):
             continue
-        if (header.weights, header.precision, header.strategy, header.level) == wanted:
-            return load_profile(folder)
-    return None
+        if (header.weights, header.precision, header.strategy) == wanted:
+            if header.level == level:
+                return load_profile(folder)
+            covering = covering or (folder if covers(header.level, level) else None)
+    return load_profile(covering) if covering else None
+
+
+def covers(calibrated: str, level: str) -> bool:
+    """Say whether a profile of one level may judge evidence of another.
+
+    A sketch holds all that scores hold, so a profile of scores looks at that part of it. Where a profile of sketches
+    judges scores, the channels of the sketch do not apply: S is the largest of fewer channels, so it is at most what it
+    would have been, and the rate holds.
+
+    Example:
+        >>> covers("sketch", "scores"), covers("scores", "compact")
+        (True, False)
+    """
+    return calibrated == level or {calibrated, level} == {"scores", "sketch"}
 
 
 def _places() -> Iterator[Path]:

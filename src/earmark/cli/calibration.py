@@ -36,6 +36,8 @@ from earmark.study import Sample, study
 
 DEFAULT_RECIPES = {"bf16": ("int8", "fp8", "kv-fp8")}
 """By claimed precision; the weights' errors of these are smaller than the honest noise of the precision."""
+DEFAULT_SLACK = {"fp32": 10.0}
+"""By claimed precision: float32 noise lies three orders below the mildest cheat, that of 16 bits touches it."""
 NO_RECIPE = "none"
 CLIPS_FOR_RATE = 7 / 3
 """Clips per calibration clip: a seventh fits the scale, three sevenths calibrate, three are held out."""
@@ -49,6 +51,14 @@ def calibrate(
     level: Annotated[str, typer.Option(help="Level of the evidence: scores or sketch.")] = "scores",
     language: Language = "en",
     tolerance: Annotated[float, typer.Option(min=1.0, help="Factor by which honest noise may drift.")] = 1.5,
+    slack: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0,
+            help="Factor by which honest machines that were not measured may differ beyond the largest value here "
+            "before it counts at all. By default 10 for float32, whose noise is far below any cheat, and 1 otherwise.",
+        ),
+    ] = None,
     recipe: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,7 +103,10 @@ def calibrate(
     rows = Run(row for row in rows if not row.honest or row.scenario in asked)  # an honest beam is no greedy clip
     channels = channels_of(family_of(reference))
     names = [each.name for each in recipes]
-    profile = profile_of(rows, channels, rate=rate, tolerance=tolerance, source=str(len(found)), recipes=names)
+    allowed = DEFAULT_SLACK.get(reference.info.precision, 1.0) if slack is None else slack
+    profile = profile_of(
+        rows, channels, rate=rate, tolerance=tolerance, source=str(len(found)), recipes=names, slack=allowed
+    )
     profile.save(out)
     _report(profile, out, as_json=as_json)
     return PASSED
@@ -128,6 +141,7 @@ def _report(profile: Profile, out: Path, *, as_json: bool) -> None:
         "precision": header.precision,
         "level": header.level,
         "recipes": ", ".join(header.recipes) or "none",
+        "slack": header.provenance["slack"],
         "rate": header.rate,
         "calibration_clips": len(profile.scores),
         "development_clips": header.development,

@@ -27,13 +27,14 @@ class Scale:
     """Where honest values of each channel lie: log(x + floor) has this median, and reaches this far above it.
 
     A channel in `linear` is taken as it is, without logarithm and floor: a projection on a direction, whose honest
-    values scatter about 0 with tails like the normal distribution's.
+    values scatter about 0 with tails like the normal distribution's. Values below `least` count as that.
 
     Attributes:
         channels: Names of statistics, in their fixed order.
         floor: Added before the logarithm, one per channel.
         median: Median of the honest logarithms.
         width: Distance of their 99 % quantile from the median, or of the largest, divided by 1.5, where that is more.
+        least: What any honest machine may differ by, one per channel; no number for none.
     """
 
     channels: tuple[str, ...]
@@ -41,6 +42,7 @@ class Scale:
     median: tuple[float, ...]
     width: tuple[float, ...]
     linear: frozenset[str] = frozenset()
+    least: tuple[float, ...] = ()
 
     def channel_scores(self, values: Floats) -> NDArray[np.float64]:
         """Return c = (log(x + floor) - median) / width per clip and channel.
@@ -51,7 +53,7 @@ class Scale:
         Returns:
             Scores, (clips, channels), unbounded above; NaN stays NaN.
         """
-        x = np.maximum(np.asarray(values, dtype=np.float64), 0.0)
+        x = np.maximum(np.asarray(values, dtype=np.float64), self.least or 0.0)
         linear = np.asarray([name in self.linear for name in self.channels], bool)
         floor = np.where(linear, 1.0, self.floor)
         placed = np.where(linear, x, np.log(np.where(linear, 1.0, x) + floor))
@@ -90,23 +92,27 @@ class Scale:
         return np.array([[fingerprint[name] for name in self.channels]], dtype=np.float64)
 
 
-def fit_scale(channels: Sequence[str], values: Floats, linear: Collection[str] = ()) -> Scale:
+def fit_scale(channels: Sequence[str], values: Floats, linear: Collection[str] = (), slack: float = 1.0) -> Scale:
     """Measure a scale on honest clips of a development split.
 
     A channel that is 0 on nearly every honest clip (margins) has no width at its 99 % quantile, and its rare values
     would drown all others; so the floor is a tenth of the largest honest value, and no honest value scores above 1.5.
     A channel that never applies scores 0. An infinite value lies beyond any scale and takes no part in fitting one.
 
+    Honest providers own machines that were not measured. With a slack of 10, ten times the largest honest value of each
+    channel is no difference at all (score 0), and scores begin there; channels in `linear` have none.
+
     Args:
         channels: Names of the statistics.
         values: Their honest values, (clips, channels); NaN where one does not apply.
         linear: Channels that are taken without the logarithm.
+        slack: Factor, 1 or more, by which honest machines may differ beyond what was measured; 1 for no such allowance.
 
     Returns:
         The scale.
 
     Raises:
-        UsageError: There are no clips, or the shape does not fit.
+        UsageError: There are no clips, the shape does not fit, or the slack is below 1.
 
     Example:
         >>> scale = fit_scale(["a"], np.exp(np.linspace(0, 1, 101))[:, None])
@@ -116,27 +122,39 @@ def fit_scale(channels: Sequence[str], values: Floats, linear: Collection[str] =
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 2 or not len(x) or x.shape[1] != len(channels):
         raise UsageError(f"honest values of shape {x.shape}; expected (clips, {len(channels)}) with at least one clip")
+    if not 1 <= slack < np.inf:
+        raise UsageError(f"a slack of {slack:g}; expected 1 or more")
     fitted = [
-        (_fit_linear if name in linear else _fit_channel)(column[np.isfinite(column)])
-        for name, column in zip(channels, x.T, strict=True)
+        _fit_linear(known) if name in linear else _fit_channel(known, slack)
+        for name, known in zip(channels, (column[np.isfinite(column)] for column in x.T), strict=True)
     ]
-    floors, medians, widths = zip(*fitted, strict=True)
+    floors, medians, widths, least = zip(*fitted, strict=True)
     return Scale(
-        channels=tuple(channels), floor=floors, median=medians, width=widths, linear=frozenset(linear) & set(channels)
+        channels=tuple(channels),
+        floor=floors,
+        median=medians,
+        width=widths,
+        linear=frozenset(linear) & set(channels),
+        least=least if any(least) else (),
     )
 
 
-def _fit_channel(values: Floats) -> tuple[float, float, float]:
+def _fit_channel(values: Floats, slack: float) -> tuple[float, float, float, float]:
+    """Return floor, median, width and least; with a slack, the score begins at the least value."""
     if not len(values):
-        return 1.0, 0.0, 1.0
+        return 1.0, 0.0, 1.0, 0.0
     floor = FLOOR_SHARE * float(values.max()) + TINY
     logs = np.log(np.maximum(values, 0.0) + floor)
     median, q99 = np.quantile(logs, [0.5, 0.99])
-    return floor, float(median), max(float(q99 - median), float(logs.max() - median) / HIGHEST, LEAST_WIDTH)
+    width = max(float(q99 - median), float(logs.max() - median) / HIGHEST, LEAST_WIDTH)
+    if slack == 1:
+        return floor, float(median), width, 0.0
+    least = slack * float(values.max())
+    return floor, float(np.log(least + floor)), width, least
 
 
-def _fit_linear(values: Floats) -> tuple[float, float, float]:
+def _fit_linear(values: Floats) -> tuple[float, float, float, float]:
     if not len(values):
-        return 0.0, 0.0, 1.0
+        return 0.0, 0.0, 1.0, 0.0
     median, q99 = np.quantile(values, [0.5, 0.99])
-    return 0.0, float(median), max(float(q99 - median), float(values.max() - median) / HIGHEST, TINY)
+    return 0.0, float(median), max(float(q99 - median), float(values.max() - median) / HIGHEST, TINY), 0.0

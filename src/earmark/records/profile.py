@@ -92,6 +92,7 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
         recipes: Known cheats whose direction takes part in the score (`earmark.attribution`), one more replay for each;
             their channels are the last.
         power: What budgets find (`earmark.budget.powers`).
+        least: See `Scale`.
     """
 
     FORMAT: ClassVar[str] = "earmark.profile/1"
@@ -118,6 +119,7 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     provenance: dict[str, str] = msgspec.field(default_factory=dict)
     recipes: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MOST_RECIPES)] = ()
     power: Annotated[tuple[Power, ...], msgspec.Meta(max_length=4096)] = ()
+    least: Numbers = ()
 
     @property
     def along(self) -> tuple[str, ...]:
@@ -128,7 +130,9 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Refuse a scale that does not fit its channels, and recipes that are no channels."""
         if self.channels[len(self.channels) - len(self.recipes) :] != self.along:
             raise ValueError(f"recipes {', '.join(self.recipes)} need the last channels {', '.join(self.along)}")
-        sizes = {len(self.channels), len(self.floor), len(self.median), len(self.width)}
-        numbers = (*self.floor, *self.median, *self.width)
-        if len(sizes) > 1 or not all(map(math.isfinite, numbers)) or min(self.width) <= 0 or min(self.floor) < 0:
-            raise ValueError("floor, median and width need one finite number per channel, widths above 0")
+        sizes = {len(self.channels), len(self.floor), len(self.median), len(self.width), len(self.least or self.floor)}
+        numbers = (*self.floor, *self.median, *self.width, *self.least)
+        if len(sizes) > 1 or not all(map(math.isfinite, numbers)):
+            raise ValueError("floor, median, width and least need one finite number per channel")
+        if min(self.width) <= 0 or min((*self.floor, *self.least)) < 0:
+            raise ValueError("a scale has widths above 0, and floors and least values of 0 or more")
