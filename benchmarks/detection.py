@@ -109,7 +109,7 @@ def rows(run: Run, entries: Sequence[Entry], left_out: dict[str, str], judge: An
     before, after = (Counter(row.scenario for row in part) for part in (measured, kept))
     same = before - after
     same_failed = Counter(row.scenario for row in failed(measured)) - Counter(row.scenario for row in failed(kept))
-    for found in detections(kept, judge if isinstance(judge, Profile) else None):
+    for found in detections(kept, [judge] if isinstance(judge, Profile) else []):
         numbers = {
             key: lines.from_float(value) if isinstance(value, float) else value for key, value in asdict(found).items()
         }

@@ -25,6 +25,7 @@ from earmark.challenges import load as load_challenges
 from earmark.checkpoint import EMBEDDED, embedded_names
 from earmark.comparisons import originals, usual
 from earmark.examples import collect, path_beside
+from earmark.profiles import find_profile
 from earmark.protocols import Model
 from earmark.report import build, read_source, write
 from earmark.scenarios import scenario
@@ -88,7 +89,7 @@ def judge() -> bool:
     reference, early = earmark.load("embedded:whisper-nano"), earmark.load("embedded:whisper-nano-early")
     providers = [*honest(clips), *cheating(clips, reference, early)]
     transcripts = [evidence.text for evidence in providers[0].evidence]
-    table = Table(title="whisper-nano, fp32, provisional profile; every evidence is judged with request and receipt")
+    table = Table(title="whisper-nano, fp32, calibrated profile; every evidence is judged with request and receipt")
     for column in ("provider", "what it does", "clips", "PASS", "FAIL", "INCONCL.", "expected", "first reason"):
         table.add_column(column, overflow="fold")
     right = True
@@ -103,7 +104,7 @@ def judge() -> bool:
                 )
                 for i in kept
             ]  # fmt: skip
-            verdicts = list(earmark.verify_many(cases, reference, profile="provisional"))
+            verdicts = list(earmark.verify_many(cases, reference))
             bar.advance(task, len(clips))
             counts = Counter(verdict.outcome for verdict in verdicts)
             right &= len(kept) > 0 and counts[provider.expected] == len(kept)
@@ -136,11 +137,12 @@ def short_clips(most: int) -> list[Sample]:
 def report(out: Path, names: list[str], clips: int) -> Path:
     """Study every model with its usual cheats, variants of it among them, and write the report on all."""
     out.mkdir(parents=True, exist_ok=True)
-    samples, runs = short_clips(clips), []
+    samples, runs, judges = short_clips(clips), [], []
     with Progress(console=Console(stderr=True), transient=True) as bar:
         for name in originals(names):
             reference = earmark.load(f"{EMBEDDED}{name}")
             scenarios = usual(reference, lambda source, _: earmark.load(source)).scenarios
+            judges.append(find_profile(reference.info, "greedy", "scores"))
             runs.append(out / f"{name}.jsonl")
             runs[-1].unlink(missing_ok=True)
             task = bar.add_task(name, total=len(samples) * len(scenarios))
@@ -149,11 +151,12 @@ def report(out: Path, names: list[str], clips: int) -> Path:
                 scenarios,
                 samples,
                 runs[-1],
-                profile="provisional",
+                profile=judges[-1],
                 advance=lambda count, task=task: bar.advance(task, count),
             )
             collect(reference, scenarios, samples[:EXAMPLES], command="make demo").save(path_beside(runs[-1]))
-    made = build([read_source(run) for run in runs], title="The models that ship with earmark", command="make demo")
+    sources, title = [read_source(run) for run in runs], "The models that ship with earmark"
+    made = build(sources, profiles=[own for own in judges if own], title=title, command="make demo")
     return write(made, out / "report.html", twins=True)[0]
 
 

@@ -201,9 +201,10 @@ def test_verify_judges_by_a_profile(nano, clips, tmp_path, monkeypatch):
         assert good.profile == profile.name
 
 
-def test_verify_without_a_fitting_profile(nano, clips, tmp_path):
+def test_verify_without_a_fitting_profile(nano, clips, tmp_path, monkeypatch):
     """No profile keeps the question open and says what to do; one of another model or decoding does not judge."""
     evidence, (clip, *_) = earmark.record(nano, clips[0].request, clips[0].audio), clips
+    monkeypatch.setattr("earmark.judging.find_profile", lambda *_: None)
     for given in (None, "rules"):
         verdict = earmark.verify(evidence, clip.request, clip.audio, nano, profile=given)
         assert verdict.outcome == "INCONCLUSIVE"

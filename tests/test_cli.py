@@ -59,8 +59,14 @@ def test_verify_one_prints_five_lines(run, recorded):
     assert out.startswith("PASS (proves: reconstructable)")
 
 
-def test_without_a_profile_the_exit_code_is_two(run, recorded):
+def test_the_calibrated_profile_is_found_by_itself(run, recorded):
     code, out, _ = run("verify", recorded / "00.flac.evidence.json", "--model", MODEL)
+    assert code == 0
+    assert "(a = 0.001)" in out
+
+
+def test_without_a_profile_the_exit_code_is_two(run, recorded):
+    code, out, _ = run("verify", recorded / "00.flac.evidence.json", "--model", MODEL, "--profile", "rules")
     assert code == 2
     assert "profile.missing" in out
 

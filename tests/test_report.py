@@ -210,7 +210,7 @@ def test_a_profile_gives_the_scale_and_the_bets():
         for i in range(700)
     ]
     profile = calibrate(Run(rows), ("logprob_l1",))
-    (part,) = build([Source(name="x", run=made_run(30))], profile=profile).parts
+    (part,) = build([Source(name="x", run=made_run(30))], profiles=[profile]).parts
     assert part.threshold_source.startswith("profile m fp32")
     paths = {own.name: own for own in part.audits}
     assert len(paths["int8"].log_e) == 30

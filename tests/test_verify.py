@@ -212,7 +212,7 @@ def test_a_batch_receipt_commits_too(nano, clips, honest):
 
 
 def test_without_a_profile_nothing_passes(nano, clips, honest):
-    verdict = verify_one(honest[0], clips[0], nano, profile=None)
+    verdict = verify_one(honest[0], clips[0], nano, profile="rules")
     assert (verdict.outcome, codes(verdict)) == ("INCONCLUSIVE", ["profile.missing"])
     with pytest.raises(UsageError, match="provisional"):
         verify_one(honest[0], clips[0], nano, profile="golden")

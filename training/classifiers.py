@@ -29,7 +29,7 @@ from earmark.study import Sample, study
 
 EMBEDDED, OUT, RUNS = Path("data/embedded"), Path("data/classifiers"), Path("build/classifiers")
 RELATIVES = ("student", "sibling")
-MODELS = ("whisper-nano", "parakeet-ctc-nano", "parakeet-tdt-nano")
+MODELS = ("whisper-nano", "qwen3-asr-nano", "parakeet-ctc-nano", "parakeet-tdt-nano")
 LONGEST_S = 60.0
 """Longer clips cost as much as all others together."""
 

@@ -13,7 +13,7 @@ from earmark.calibrate import Shares, Split, channels_of, split_bases
 from earmark.decision.operating import area, clips_to_detect, exact_interval
 from earmark.decision.score import Scale, fit_scale
 from earmark.errors import UnknownNameError
-from earmark.profiles import Profile
+from earmark.profiles import Profile, covers
 from earmark.registry import registry
 from earmark.runs import Row, Run
 
@@ -135,20 +135,30 @@ def channels_in(rows: Run) -> tuple[str, ...]:
     return tuple(name for name in known if name in present) or tuple(present)
 
 
-def score(run: Run, profile: Profile | None = None) -> list[Scored]:
+def fitting(profiles: Sequence[Profile], kind: Kind) -> Profile | None:
+    """Return the first profile of these weights at this precision that judges this level."""
+    _, weights, precision, level = kind
+    headers = [(own, own.header) for own in profiles]
+    fits = (own for own, h in headers if (h.weights, h.precision) == (weights, precision) and covers(h.level, level))
+    return next(fits, None)
+
+
+def score(run: Run, profiles: Sequence[Profile] = ()) -> list[Scored]:
     """Give every row of a run a score.
 
-    A profile of the same weights, precision and level gives the scale; else a seventh of the honest base clips does (a
-    quarter where they are few), which then takes no part in any figure.
+    A profile that fits the weights, precision and level gives the scale; else a seventh of the honest base clips does
+    (a quarter where they are few), which then takes no part in any figure.
 
     Args:
         run: Rows of one or more kinds.
-        profile: A calibrated profile, or None.
+        profiles: Calibrated profiles; each judges the kinds that it fits.
 
     Returns:
         One part per kind.
     """
-    return [_scored(kind, Run(row for row in run if _kind(row) == kind), profile) for kind in kinds_of(run)]
+    return [
+        _scored(kind, Run(row for row in run if _kind(row) == kind), fitting(profiles, kind)) for kind in kinds_of(run)
+    ]
 
 
 def _kind(row: Row) -> Kind:
@@ -156,15 +166,15 @@ def _kind(row: Row) -> Kind:
 
 
 def _scored(kind: Kind, rows: Run, profile: Profile | None) -> Scored:
-    split, scale = _scale(kind, rows, profile)
+    split, scale = _scale(rows, profile)
     values = np.full(len(rows), math.nan) if scale is None else scale.scores(rows.matrix(scale.channels))
     broken = np.asarray([_broke_a_rule(row) for row in rows], bool)
     return Scored(kind=kind, rows=rows, scores=np.where(broken, np.inf, values), split=split, scale=scale)
 
 
-def _scale(kind: Kind, rows: Run, profile: Profile | None) -> tuple[Split, Scale | None]:
+def _scale(rows: Run, profile: Profile | None) -> tuple[Split, Scale | None]:
     bases = [row.base for row in rows if row.honest]
-    if profile is not None and (h := profile.header) and (h.weights, h.precision, h.level) == kind[1:]:
+    if profile is not None:
         return Split(frozenset(), frozenset(), frozenset(bases)), profile.scale
     split, channels = split_bases(bases, FEW_SHARES if len(set(bases)) < FEW else None), channels_in(rows)
     development = rows.where(lambda row: row.honest and row.base in split.development)
@@ -179,7 +189,7 @@ def _broke_a_rule(row: Row) -> bool:
     return row.outcome == "FAIL" and any(not code.startswith("statistics.") for code in row.findings)
 
 
-def detections(run: Run, profile: Profile | None = None) -> list[Detection]:
+def detections(run: Run, profiles: Sequence[Profile] = ()) -> list[Detection]:
     """Return one row per model, precision, level and provider, in order of appearance.
 
     Example:
@@ -189,7 +199,7 @@ def detections(run: Run, profile: Profile | None = None) -> list[Detection]:
         >>> [(d.scenario, d.detected, d.clips, d.clips_to_detect) for d in detections(Run(rows))]
         [('honest', 0, 1, None), ('int8', 1, 1, 1)]
     """
-    return [detection(scored, scenario) for scored in score(run, profile) for scenario in scored.rows.scenarios()]
+    return [detection(scored, scenario) for scored in score(run, profiles) for scenario in scored.rows.scenarios()]
 
 
 def detection(scored: Scored, scenario: str) -> Detection:

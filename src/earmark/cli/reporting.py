@@ -24,11 +24,12 @@ from earmark.cli.options import (
     StudyProfile,
 )
 from earmark.cli.samples import find_samples
-from earmark.cli.studying import command, measure
+from earmark.cli.studying import command, judge_of, measure
 from earmark.comparisons import ALL_PRECISIONS, FLOATS, ROUNDED, Task, checkpoints, precisions
 from earmark.errors import UsageError
+from earmark.judging import PROVISIONAL, RULES
 from earmark.loading import load
-from earmark.profiles import load_profile
+from earmark.profiles import Profile, load_profile
 from earmark.report import FORMATS, Report, build, read_source, write
 from earmark.report.sources import read_audit
 from earmark.scenarios.naming import short_name
@@ -41,7 +42,10 @@ def report(
     *,
     out: Annotated[Path, typer.Option(help="report.html, .md or .json; HTML brings the other two along.")],
     audit: Annotated[list[Path] | None, typer.Option(help="Log of an audit; may be repeated.")] = None,
-    profile: Annotated[Path | None, typer.Option(help="Folder of a profile, for scores and thresholds.")] = None,
+    profile: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of a profile, for scores and thresholds of the runs that it fits; may be repeated."),
+    ] = None,
     title: Title = None,
     as_json: Json = False,
 ) -> int:
@@ -52,7 +56,7 @@ def report(
     made = build(
         [read_source(path) for path in run or ()],
         audits=[(path.name, read_audit(path)) for path in audit or ()],
-        profile=load_profile(profile) if profile else None,
+        profiles=[load_profile(folder) for folder in profile or ()],
         title=title or "earmark report",
         command=command(),
     )
@@ -97,16 +101,22 @@ def compare(
     def opened(source: str, precision: str) -> Any:
         return load(source, device=device, dtype=precision, attention=attention)
 
-    folder, runs = out.with_name(f"{out.stem}.runs"), []
+    folder, runs, judges = out.with_name(f"{out.stem}.runs"), [], []
     folder.mkdir(parents=True, exist_ok=True)
     for task in _tasks(a, b, opened, dtype, same):
         info = task.reference.info
         runs.append(folder / f"{short_name(info.name)}-{info.precision}-{level}-{info.weights[:8]}.jsonl")
+        judges.append(judge_of(task.reference, level) if profile is None else _given(profile))
         options: dict[str, Any] = {"level": level, "profile": profile, "batch_size": batch_size, "examples": examples}
         measure(task, samples, runs[-1], **options, label=f"{short_name(info.name)} {info.precision}")
         if is_bundle(b):
             note_bundle(b, task.reference, found, runs[-1], as_json=as_json)
-    return _write(build([read_source(run) for run in runs], title=name, command=command()), out, as_json=as_json)
+    sources, profiles = [read_source(run) for run in runs], [judge for judge in judges if judge is not None]
+    return _write(build(sources, profiles=profiles, title=name, command=command()), out, as_json=as_json)
+
+
+def _given(profile: str) -> Profile | None:
+    return None if profile in (PROVISIONAL, RULES) else load_profile(profile)
 
 
 def _tasks(a: str, b: str, opened: Any, dtype: str, same: bool) -> Iterator[Task]:

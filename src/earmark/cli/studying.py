@@ -36,7 +36,7 @@ from earmark.errors import RecordError
 from earmark.examples import collect, load_examples, path_beside
 from earmark.judging import PROVISIONAL
 from earmark.loading import load
-from earmark.profiles import find_profile
+from earmark.profiles import Profile, find_profile
 from earmark.protocols import Model
 from earmark.runs import Run
 from earmark.scenarios.core import Scenario
@@ -111,7 +111,7 @@ def measure(
     """Measure a task into a run, and write its examples beside it."""
     kind: Any = level
     reference = task.reference
-    judge = profile or (None if find_profile(reference.info, "greedy", level) else PROVISIONAL)
+    judge = profile or judge_of(reference, level) or PROVISIONAL
     with show.progress(label, len(samples) * len(task.scenarios)) as step:
         run = run_study(
             reference,
@@ -132,6 +132,11 @@ def measure(
             )
         made.save(path_beside(out))
     return run
+
+
+def judge_of(reference: Model, level: str) -> Profile | None:
+    """Return the calibrated profile that judges greedy evidence of a model, where there is one."""
+    return find_profile(reference.info, "greedy", level)
 
 
 def _has_examples(out: Path, task: Task, clips: int) -> bool:

@@ -80,6 +80,20 @@ class Scale:
         result: NDArray[np.float64] = np.where(known.any(axis=1), best, np.nan)
         return result
 
+    def values_at(self, score: float) -> list[float]:
+        """Return the value of each channel at which it alone gives a score: the inverse of `channel_scores`.
+
+        Example:
+            >>> scale = Scale(channels=("a",), floor=(0.5,), median=(0.0,), width=(1.0,))
+            >>> scale.values_at(0.0), scale.scores(np.array([[0.5]])).tolist()
+            ([0.5], [0.0])
+        """
+        placed = [median + width * score for median, width in zip(self.median, self.width, strict=True)]
+        return [
+            value if name in self.linear else float(np.exp(value)) - floor
+            for name, value, floor in zip(self.channels, placed, self.floor, strict=True)
+        ]
+
     def row(self, fingerprint: Mapping[str, float]) -> NDArray[np.float64]:
         """Return the channels of one fingerprint as a row, (1, channels).
 

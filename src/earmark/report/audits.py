@@ -54,7 +54,7 @@ def simulated(scored: Scored, profile: Profile | None) -> tuple[AuditPath, ...]:
 
 
 def _bets(scored: Scored, profile: Profile | None) -> Bets | None:
-    if profile is not None and not scored.split.development and scored.scale is not None:
+    if profile is not None:
         return profile.bets()
     if scored.scale is None:
         return None

@@ -23,13 +23,9 @@ TINY = 1e-9
 
 def thresholds(scored: Scored, profile: Profile | None) -> tuple[dict[str, float], str]:
     """Return the value of each statistic beyond which a clip FAILs, and where these come from."""
-    _, weights, precision, level = scored.kind
-    if (
-        profile is not None
-        and (h := profile.header)
-        and (h.weights, h.precision, h.level) == (weights, precision, level)
-    ):
+    if profile is not None:
         return profile_thresholds(profile), f"profile {profile.name}"
+    _, _, precision, _ = scored.kind
     family = {row.family for row in scored.rows}.pop()
     try:
         bounds = dict(registry("family").get(family).provisional_bounds(precision))
@@ -46,8 +42,7 @@ def profile_thresholds(profile: Profile) -> dict[str, float]:
     scale, rate = profile.scale, profile.header.rate
     allowed = math.floor(rate * (len(profile.scores) + 1) + 1e-9) - 1
     limit = float(np.sort(profile.scores)[::-1][max(0, allowed)])
-    rows = zip(scale.channels, scale.floor, scale.median, scale.width, strict=True)
-    return {name: math.exp(median + width * limit) - floor for name, floor, median, width in rows}
+    return dict(zip(scale.channels, scale.values_at(limit), strict=True))
 
 
 def bands(rows: Run, limit: Mapping[str, float]) -> tuple[Band, ...]:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from earmark.audit import Entry
 from earmark.decision.operating import exact_interval
-from earmark.detection import Kind, Scored, accused, detection, score
+from earmark.detection import Kind, Scored, accused, detection, fitting, score
 from earmark.examples import Attributed, Examples
 from earmark.profiles import Profile
 from earmark.report.audits import log_path, simulated
@@ -31,7 +31,7 @@ def build(
     sources: Sequence[Source],
     *,
     audits: Sequence[tuple[str, Sequence[Entry]]] = (),
-    profile: Profile | None = None,
+    profiles: Sequence[Profile] = (),
     title: str = "earmark report",
     command: str = "",
 ) -> Report:
@@ -40,8 +40,8 @@ def build(
     Args:
         sources: The runs, with what lies beside them.
         audits: Name and entries of every log.
-        profile: Calibrated profile for scores, thresholds and bets of the runs that it fits; by default the score's
-            scale comes from some of the honest clips, and thresholds from the family's provisional bounds.
+        profiles: Calibrated profiles for scores, thresholds and bets of the runs that they fit; where none does, the
+            score's scale comes from some of the honest clips, and thresholds from the family's provisional bounds.
         title: Title of the report.
         command: The command that makes it, for people.
 
@@ -53,17 +53,19 @@ def build(
         'Nothing was measured.'
     """
     rows, repeated = _distinct(row for source in sources for row in source.run)
-    scored = score(rows, profile)
+    scored = score(rows, profiles)
     examples = [source.examples for source in sources if source.examples is not None]
-    parts = tuple(_part(own, _matching(own.kind, examples), profile) for own in scored)
+    judges = [fitting(profiles, own.kind) for own in scored]
+    pairs = list(zip(scored, judges, strict=True))
+    parts = tuple(_part(own, _matching(own.kind, examples), judge) for own, judge in pairs)
     logs = tuple(log_path(name, entries) for name, entries in audits)
     return Report(
         title=title,
         banner=banner(parts, logs),
         parts=parts,
         audits=logs,
-        limits=limits(parts, scored, profile, repeated),
-        provenance=_provenance(sources, audits, profile, command),
+        limits=limits(parts, pairs, repeated),
+        provenance=_provenance(sources, audits, profiles, command),
     )
 
 
@@ -135,7 +137,7 @@ def _subject(scored: Scored, examples: Sequence[Examples]) -> Subject:
 
 
 def _provenance(
-    sources: Sequence[Source], audits: Sequence[tuple[str, Sequence[Entry]]], profile: Profile | None, command: str
+    sources: Sequence[Source], audits: Sequence[tuple[str, Sequence[Entry]]], profiles: Sequence[Profile], command: str
 ) -> tuple[tuple[str, str], ...]:
     """Return what a reader needs to make the report again."""
     facts = [("command of the report", command)] if command else []
@@ -146,7 +148,7 @@ def _provenance(
     for name, entries in audits:
         lines = "".join(entry.to_json() + "\n" for entry in entries)
         facts.append((f"SHA-256 of {name}", hashlib.sha256(lines.encode()).hexdigest()))
-    if profile is not None:
-        facts += [("profile", profile.name), ("SHA-256 of the profile's header", profile.header.digest())]
+    for own in profiles:
+        facts.append((f"SHA-256 of the header of {own.name}", own.header.digest()))
     facts += [("seeds", "clips are divided by SHA-256 of their names; nonces follow from the names")]
     return (*facts, *((f"version of {name}", version(name)) for name in LIBRARIES))

@@ -10,8 +10,11 @@ from earmark.profiles import Profile
 from earmark.report.audits import RATE
 from earmark.report.contents import Part
 
+Judged = Sequence[tuple[Scored, Profile | None]]
+"""Rows of one kind with the profile that gave their scores, if one did."""
 
-def limits(parts: Sequence[Part], scored: Sequence[Scored], profile: Profile | None, repeated: int) -> tuple[str, ...]:
+
+def limits(parts: Sequence[Part], judged: Judged, repeated: int) -> tuple[str, ...]:
     """Return the sentences that belong below the figures of these parts."""
     said = [
         "The providers are simulated; the figures are of the models, clips and precisions named, and of no others.",
@@ -19,14 +22,14 @@ def limits(parts: Sequence[Part], scored: Sequence[Scored], profile: Profile | N
         "Clips to detect are each judged alone, at the counted rate; an audit adds up and may need fewer.",
     ]
     if parts:
-        said.append(_about_scores(scored, profile))
+        said += _about_scores(judged)
         said += dict.fromkeys(f"Thresholds: {part.threshold_source}." for part in parts)
-    if any(part.audits for part in parts) and profile is None:
+    if any(part.audits and judge is None for part, (_, judge) in zip(parts, judged, strict=True)):
         said.append(
-            f"The audits of runs are played on the run's own clips: bets at a rate of {RATE:g} are placed "
-            "on some honest base clips, and honest providers play on the others."
+            f"Without a profile, the audits of runs are played on the run's own clips: bets at a rate of {RATE:g} are "
+            "placed on some honest base clips, and honest providers play on the others."
         )
-    said += [_about_rows(own) for own in scored if _silent(own)]
+    said += [_about_rows(own) for own, _ in judged if _silent(own)]
     if any(part.costs for part in parts):
         said.append("Costs are wall-clock times of one pass on the machine named; other programs may have run on it.")
     if any(part.rates for part in parts):
@@ -36,15 +39,16 @@ def limits(parts: Sequence[Part], scored: Sequence[Scored], profile: Profile | N
     return tuple(said)
 
 
-def _about_scores(scored: Sequence[Scored], profile: Profile | None) -> str:
-    if profile is not None:
-        return f"Scores are those of the profile {profile.name}, where it fits."
-    clips = [len(own.split.development) for own in scored]
-    few = " With so few, areas come out smaller than a calibrated profile's." if min(clips) < LEAST_DEVELOPMENT else ""
-    return (
-        "The score behind areas and thresholds is the largest standardised statistic of the family; its scale comes "
-        f"from {', '.join(map(str, clips))} honest base clips, which take part in nothing else.{few}"
-    )
+def _about_scores(judged: Judged) -> list[str]:
+    said = [f"Scores are those of the profile {judge.name}." for _, judge in judged if judge is not None]
+    if clips := [len(own.split.development) for own, judge in judged if judge is None]:
+        few = "With so few, areas come out smaller than a calibrated profile's."
+        said.append(
+            "Without a profile, the score behind areas and thresholds is the largest standardised statistic of the "
+            f"family; its scale comes from {', '.join(map(str, clips))} honest base clips, which take part in nothing "
+            f"else.{' ' + few if min(clips) < LEAST_DEVELOPMENT else ''}"
+        )
+    return said
 
 
 def _silent(scored: Scored) -> int:
