@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from earmark.errors import UsageError
 from earmark.models import _transformers as shared
+from earmark.models._bands import deviation_by
 from earmark.protocols import ModelInfo
 from earmark.records.request import Request
 
@@ -113,6 +114,10 @@ class CanaryInTransformers(Canary):
         mels = samples // int(self.extractor.hop_length)
         count = self.module.model.encoder._get_subsampling_output_length(torch.tensor([mels]))  # noqa: SLF001
         return int(count[0])
+
+    def least_deviation(self, samples: NDArray[np.int16]) -> float:
+        """Return by how much the band that varies least does, before it is normalised."""
+        return deviation_by(self.extractor, samples)
 
     def encode(self, samples: Sequence[NDArray[np.int16]]) -> Encoded:
         """Return the encoder's states, padding masked."""

@@ -13,7 +13,7 @@ from earmark.errors import UsageError
 from earmark.models import _transformers as shared
 from earmark.models._canary_parts import Canary, Encoded, Text
 from earmark.models._nemo_archive import Archive
-from earmark.models._nemo_restore import count_frames, features_of, own_extractor, restore
+from earmark.models._nemo_restore import count_frames, features_of, least_deviation_of, own_extractor, restore
 from earmark.protocols import ModelInfo
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ class CanaryByNemo(Canary):
     def encoder_positions(self, samples: int) -> int:
         """Return the frames after subsampling, counted as NeMo counts them."""
         return count_frames(self.module, self.extractor, samples)
+
+    def least_deviation(self, samples: NDArray[np.int16]) -> float:
+        """Return by how much the band that varies least does, before it is normalised."""
+        return least_deviation_of(self.module, self.extractor, samples)
 
     def encode(self, samples: Sequence[NDArray[np.int16]]) -> Encoded:
         """Return the states that the decoder looks at, padding masked."""

@@ -14,7 +14,7 @@ from earmark.greedy import Memory
 from earmark.lattice import AdditiveJoint
 from earmark.models import _transformers as shared
 from earmark.models._nemo_archive import Archive
-from earmark.models._nemo_restore import count_frames, features_of, own_extractor, restore
+from earmark.models._nemo_restore import count_frames, features_of, least_deviation_of, own_extractor, restore
 from earmark.models._nemo_settings import setting
 from earmark.models._nemo_weights import durations_of, max_symbols_of
 from earmark.models._parakeet_parts import Encoded, Parakeet, ParakeetCtc, ParakeetTransducer, Text
@@ -55,6 +55,10 @@ class _ByNemo(Parakeet):
     def encoder_positions(self, samples: int) -> int:
         """Return the frames after subsampling, counted as NeMo counts them."""
         return count_frames(self.module, self.extractor, samples)
+
+    def least_deviation(self, samples: NDArray[np.int16]) -> float:
+        """Return by how much the band that varies least does, before it is normalised."""
+        return least_deviation_of(self.module, self.extractor, samples)
 
     def encode(self, samples: Sequence[NDArray[np.int16]]) -> Encoded:
         """Return the encoder's states, padding masked."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from earmark.errors import ModelError
 from earmark.models import _transformers as shared
+from earmark.models._bands import least_deviation
 from earmark.models._nemo_archive import Archive
 from earmark.models._nemo_targets import refuse_foreign_objects, refuse_foreign_targets
 
@@ -65,14 +66,27 @@ def own_extractor(module: Any, device: str) -> Any:
 
 def features_of(module: Any, extractor: Any, samples: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the features (batch, mels, frames) of pieces of audio in the encoder's dtype, and the frames of each."""
+    weight = next(module.encoder.parameters())
+    features, counts = _extracted(extractor, samples, weight.device)
+    return features.to(weight.dtype), counts
+
+
+def least_deviation_of(module: Any, extractor: Any, samples: NDArray[np.int16]) -> float:
+    """Return by how much the band of a piece of audio that varies least does, before it is normalised."""
+    features, counts = _extracted(extractor, [samples], next(module.encoder.parameters()).device)
+    return least_deviation(features[0, :, : int(counts[0])].T.cpu())
+
+
+def _extracted(
+    extractor: Any, samples: Sequence[NDArray[np.int16]], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
-    weight = next(module.encoder.parameters())
     pieces = [torch.from_numpy(piece) for piece in shared.waveforms(samples)]
-    signal = torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(weight.device)
-    length = torch.tensor([len(piece) for piece in pieces], device=weight.device)
-    features, counts = extractor(input_signal=signal, length=length)
-    return features.to(weight.dtype), counts
+    signal = torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(device)
+    length = torch.tensor([len(piece) for piece in pieces], device=device)
+    found: tuple[torch.Tensor, torch.Tensor] = extractor(input_signal=signal, length=length)
+    return found
 
 
 def count_frames(module: Any, extractor: Any, samples: int) -> int:

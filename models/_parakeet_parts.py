@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from earmark.greedy import Memory, greedy_steps
 from earmark.lattice import AdditiveJoint, ChunkedJoint
+from earmark.models._bands import deviation_by
 from earmark.models._transformers import TransformersModel, waveforms
 from earmark.protocols import ModelInfo, Step, Strategy
 
@@ -81,6 +82,10 @@ class Parakeet(TransformersModel):
         extractor = self.extractor
         mels = (samples + extractor.n_fft // 2 * 2 - extractor.n_fft) // extractor.hop_length
         return int(self.module.encoder._get_subsampling_output_length(torch.tensor([mels]))[0])  # noqa: SLF001
+
+    def least_deviation(self, samples: NDArray[np.int16]) -> float:
+        """Return by how much the band that varies least does, before it is normalised."""
+        return deviation_by(self.extractor, samples)
 
     def encode(self, samples: Sequence[NDArray[np.int16]]) -> Encoded:
         """Return the encoder's states, padding masked."""

@@ -36,7 +36,7 @@ from earmark.study import Sample, study
 
 DEFAULT_RECIPES = {"bf16": ("int8", "fp8", "kv-fp8")}
 """By claimed precision; the weights' errors of these are smaller than the honest noise of the precision."""
-DEFAULT_SLACK = {"fp32": 10.0}
+DEFAULT_SLACK = {"fp32": 30.0}
 """By claimed precision: float32 noise lies three orders below the mildest cheat, that of 16 bits touches it."""
 NO_RECIPE = "none"
 CLIPS_FOR_RATE = 7 / 3
@@ -56,7 +56,7 @@ def calibrate(
         typer.Option(
             min=1.0,
             help="Factor by which honest machines that were not measured may differ beyond the largest value here "
-            "before it counts at all. By default 10 for float32, whose noise is far below any cheat, and 1 otherwise.",
+            "before it counts at all. By default 30 for float32, whose noise is far below any cheat, and 1 otherwise.",
         ),
     ] = None,
     recipe: Annotated[

@@ -26,6 +26,7 @@ from earmark.protocols.families import (
 )
 from earmark.protocols.models import (
     AutoregressiveModel,
+    BandModel,
     CtcModel,
     FrameModel,
     Model,
@@ -39,6 +40,7 @@ __all__ = [
     "Advance",
     "AttributableFamily",
     "AutoregressiveModel",
+    "BandModel",
     "Comparison",
     "ConfidenceFamily",
     "CtcModel",

@@ -41,6 +41,14 @@ class Model(Protocol):
 
 
 @runtime_checkable
+class BandModel(Protocol):
+    """What a model offers besides whose features are normalised band by band over the clip."""
+
+    def least_deviation(self, samples: Samples) -> float:
+        """Return the standard deviation of the log energy in the band that varies least, before it is normalised."""
+
+
+@runtime_checkable
 class ModelLoader(Protocol):
     """A plugin of the group `earmark.models`: opens checkpoints of one model family."""
 

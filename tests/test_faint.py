@@ -1,0 +1,77 @@
+"""Nearly silent audio: features that are normalised band by band magnify rounding there, so nobody is judged by it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import earmark
+from earmark import Case, audio
+from earmark.models._bands import EPSILON, least_deviation
+from earmark.scenarios import scenario
+from earmark.scenarios.honest import honest
+
+
+def _quiet(clip, peak):
+    """Return a clip of that peak, in steps of the 16-bit scale."""
+    samples = clip.audio.samples.astype(np.float64)
+    quiet = audio.from_samples(np.round(samples * peak / np.abs(samples).max()).astype(np.int16), 16_000)
+    return earmark.Clip(audio=quiet, request=earmark.request(quiet, nonce=clip.request.nonce))
+
+
+def _verify(model, clips, evidence, **options):
+    cases = [Case(evidence=e, audio=c.audio, request=c.request) for e, c in zip(evidence, clips, strict=True)]
+    return list(earmark.verify_many(cases, model, **{"profile": "provisional", **options}))
+
+
+@pytest.fixture(scope="module", params=["parakeet-ctc-nano", "parakeet-tdt-nano"])
+def model(request):
+    return earmark.load(f"embedded:{request.param}", device="cpu")
+
+
+def test_the_deviation_before_normalisation_is_found_again():
+    rng = np.random.default_rng(0)
+    raw = rng.standard_normal((200, 3)) * [2.0, 0.03, 1e-4] - 12.0
+    deviation = raw.std(axis=0, ddof=1)
+    normalised = (raw - raw.mean(axis=0)) / (deviation + EPSILON)
+    assert least_deviation(normalised) == pytest.approx(deviation.min(), rel=1e-9)
+    assert least_deviation(normalised.astype(np.float32)) == pytest.approx(deviation.min(), rel=1e-4)
+    assert least_deviation(np.zeros((9, 2))) == 0
+    assert least_deviation(np.zeros((1, 2))) == np.inf
+
+
+def test_an_honest_provider_is_not_accused_over_silence(model, clips):
+    """Alone and in a batch, its numbers differ by more than bounds allow; so would anybody's."""
+    faint = [_quiet(clip, 3) for clip in sorted(clips, key=lambda clip: len(clip.audio.samples))[:4]]
+    for verdict in _verify(model, faint, honest(batch_size=1).record(model, faint)):
+        assert verdict.outcome == "INCONCLUSIVE"
+        assert [(f.code, f.fault) for f in verdict.findings] == [("audio.faint", "input")]
+        assert verdict.fingerprint is None
+
+
+def test_it_shelters_nothing_else(model, clips):
+    """Loud clips in the same call are judged, quiet but sufficient ones too, and broken rules FAIL on silence."""
+    short = sorted(clips, key=lambda clip: len(clip.audio.samples))[:3]
+    asked = [_quiet(short[0], 3), _quiet(short[1], 3_000), _quiet(short[2], 30_000)]
+    cheap = scenario("quantise", bits=4, group=64).record(model, asked)
+    real = list(earmark.record_many(model, asked))
+    assert [verdict.outcome for verdict in _verify(model, asked, real)] == ["INCONCLUSIVE", "PASS", "PASS"]
+    assert [verdict.outcome for verdict in _verify(model, asked, cheap)] == ["INCONCLUSIVE", "FAIL", "FAIL"]
+    edited = dataclasses.replace(asked[0], request=earmark.request(asked[0].audio, nonce="f" * 32))
+    assert _verify(model, [edited], real[:1])[0].outcome == "FAIL", "a request of another nonce"
+
+
+def test_the_same_bits_pass_without_statistics(model, clips):
+    faint = [_quiet(clips[0], 3)]
+    evidence = list(earmark.record_many(model, faint))
+    assert _verify(model, faint, evidence, mode="reexecute")[0].outcome == "PASS"
+
+
+def test_models_that_cut_the_logarithm_are_judged_on_silence_too(nano, clips):
+    faint = [_quiet(clip, 3) for clip in clips[:2]]
+    evidence = honest(batch_size=1).record(nano, faint)
+    for verdict in _verify(nano, faint, evidence):
+        assert {finding.code for finding in verdict.findings} <= {"positions.few"}
+        assert verdict.fingerprint["logprob_l1"] < 1e-5
