@@ -115,6 +115,7 @@ class TestScore:
         scale, most = fit_scale(["distance", "margin"], values, slack=10), values.max()
         honest = scale.scores(10 * values)
         assert not honest.any()
+        assert not scale.scores(np.array([[0, 9e-6]])), "a margin of 0 everywhere, and a near-tie elsewhere"
         cheats = scale.scores(np.array([[10.1 * most, 0], [99 * most, 0], [0, 1e-3]]))
         assert 0 < cheats[0] < cheats[1]
         assert conformal_p(cheats, honest).tolist() == [1 / 1001] * 3

@@ -18,8 +18,8 @@ from earmark.rules import Work
 
 Mode = Literal["replay", "reexecute"]
 
-FAINT = 0.01
-"""Least deviation of a band's log energy; below it honest batches of one machine already differ by 1e-4 and more."""
+FAINT = 0.003
+"""Least deviation of a band's log energy; below it honest batches of one machine already differ by 3e-4 and more."""
 
 
 def replay(works: Sequence[Work], model: Model, judge: Judge, batch_size: int, mode: Mode) -> None:

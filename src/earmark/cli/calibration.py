@@ -36,8 +36,8 @@ from earmark.study import Sample, study
 
 DEFAULT_RECIPES = {"bf16": ("int8", "fp8", "kv-fp8")}
 """By claimed precision; the weights' errors of these are smaller than the honest noise of the precision."""
-DEFAULT_SLACK = {"fp32": 30.0}
-"""By claimed precision: float32 noise lies three orders below the mildest cheat, that of 16 bits touches it."""
+DEFAULT_SLACK = {"fp32": 300.0}
+"""By claimed precision: float32 noise lies four orders below that of int8 weights, 16-bit noise touches it."""
 NO_RECIPE = "none"
 CLIPS_FOR_RATE = 7 / 3
 """Clips per calibration clip: a seventh fits the scale, three sevenths calibrate, three are held out."""
@@ -56,7 +56,7 @@ def calibrate(
         typer.Option(
             min=1.0,
             help="Factor by which honest machines that were not measured may differ beyond the largest value here "
-            "before it counts at all. By default 30 for float32, whose noise is far below any cheat, and 1 otherwise.",
+            "before it counts at all. By default 300 for float32, whose noise is far below any cheat, and 1 otherwise.",
         ),
     ] = None,
     recipe: Annotated[

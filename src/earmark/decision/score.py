@@ -18,6 +18,8 @@ FLOOR_SHARE = 0.1
 """The floor below a channel is this share of its largest honest value."""
 TINY = 1e-12
 """The floor of a channel that is 0 on every honest clip."""
+ROUNDING = 1e-6
+"""With a slack, honest machines are taken to differ by this much at least: float32 numbers of the order of ten."""
 HIGHEST = 1.5
 """No honest value of the development split scores more than this in any channel."""
 
@@ -114,7 +116,8 @@ def fit_scale(channels: Sequence[str], values: Floats, linear: Collection[str] =
     A channel that never applies scores 0. An infinite value lies beyond any scale and takes no part in fitting one.
 
     Honest providers own machines that were not measured. With a slack of 10, ten times the largest honest value of each
-    channel is no difference at all (score 0), and scores begin there; channels in `linear` have none.
+    channel, or ten times 1e-6 where that is more, is no difference at all (score 0), and scores begin there; channels
+    in `linear` have none.
 
     Args:
         channels: Names of the statistics.
@@ -163,7 +166,7 @@ def _fit_channel(values: Floats, slack: float) -> tuple[float, float, float, flo
     width = max(float(q99 - median), float(logs.max() - median) / HIGHEST, LEAST_WIDTH)
     if slack == 1:
         return floor, float(median), width, 0.0
-    least = slack * float(values.max())
+    least = slack * max(float(values.max()), ROUNDING)
     return floor, float(np.log(least + floor)), width, least
 
 
