@@ -18,7 +18,7 @@ from earmark.budget import Budget
 from earmark.calibrate import Shares, calibrate
 from earmark.decision.score import fit_scale
 from earmark.errors import RecordError, UsageError
-from earmark.fingerprint.matched import matched_filter
+from earmark.fingerprint.matched import along, matched_filter
 from earmark.profiles import PROFILE_FILE, load_profile
 from earmark.runs import Run
 from earmark.scenarios import scenario
@@ -73,13 +73,39 @@ def test_a_study_with_recipes_keeps_the_direction_for_calibration(bf16, clips, t
     assert (values[:, 1] < values[:, 0]).all()
 
 
-def test_the_projection_is_that_of_the_definition():
-    """On a deviation of which three fifths go along the alternative, and on one that goes the other way."""
-    own, other = np.array([3.0, 4.0]) / 5, np.array([2.0, 0.0])
-    zero = np.zeros(2)
-    assert matched_filter(own, zero, other).along == pytest.approx(0.6)
-    assert matched_filter(-own, zero, other).along == 0
-    assert math.isnan(matched_filter(own, zero, zero).along)
+def test_along_is_that_of_the_definition():
+    """Against a plain loop; the other way is 0, nothing to compare NaN."""
+    rng = np.random.default_rng(0)
+    own, other = rng.standard_normal((2, 7, 3)) * rng.uniform(0.1, 2, (7, 1))
+    own[2, 1] = np.nan
+    rows = [np.flatnonzero(~np.isnan(row)) for row in own]
+    x = [own[p, k] - own[p, k].mean() for p, k in enumerate(rows)]
+    d = [other[p, k] - other[p, k].mean() for p, k in enumerate(rows)]
+    energy = [float(v @ v) for v in d]
+    near = [np.mean([energy[min(max(q, 0), 6)] for q in range(p - 2, p + 3)]) for p in range(7)]
+    weight = [1 / (e + np.median(energy)) for e in near]
+    expected = sum(w * float(a @ b) for w, a, b in zip(weight, x, d, strict=True))
+    expected /= math.sqrt(sum(w * e for w, e in zip(weight, energy, strict=True)))
+    assert along(own, other) == pytest.approx(max(expected, 0.0))
+    assert along(other, other) > 0 == along(-other, other)
+    assert math.isnan(matched_filter(own, np.zeros((7, 3)), np.zeros((7, 3))).along)
+
+
+def test_what_all_listed_values_share_is_no_direction():
+    """The normaliser of the softmax moves them together."""
+    rng = np.random.default_rng(1)
+    own, other = rng.standard_normal((2, 9, 4))
+    assert along(own + rng.standard_normal((9, 1)), other) == pytest.approx(along(own, other))
+
+
+def test_sensitive_positions_do_not_drown_the_others():
+    """Noise and cheat both grow with the sensitivity: weighted, an honest clip with one such position is no outlier."""
+    rng = np.random.default_rng(2)
+    size = np.where(np.arange(40) == 7, 50.0, 1.0)[:, None]
+    direction = 0.1 * size * rng.standard_normal((40, 8))
+    honest = np.array([along(0.1 * size * rng.standard_normal((40, 8)), direction) for _ in range(400)])
+    assert honest.max() < 5 * np.sqrt((honest**2).mean())
+    assert along(direction + 0.1 * size * rng.standard_normal((40, 8)), direction) > 1.4 * honest.max()
 
 
 def test_a_linear_channel_has_no_logarithm():

@@ -184,8 +184,17 @@ def attribute(
 
 def _coordinates(family: AttributableFamily, work: Work, replays: Sequence[object]) -> tuple[Floats, Floats]:
     pairs = [family.coordinates(trace, replay) for trace, replay in zip(work.traces, replays, strict=True)]
-    provider, reference = (np.concatenate([part.ravel() for part in column]) for column in zip(*pairs, strict=True))
+    provider, reference = (_stacked(column) for column in zip(*pairs, strict=True))
     return provider, reference
+
+
+def _stacked(parts: Sequence[Floats]) -> Floats:
+    """Return the rows of all segments one below the other; NaN where one lists fewer values than another."""
+    rows = [part.reshape(len(part), -1) for part in parts]
+    widest = max(part.shape[1] for part in rows)
+    return np.concatenate(
+        [np.pad(part, ((0, 0), (0, widest - part.shape[1])), constant_values=np.nan) for part in rows]
+    )
 
 
 def _name(matches: Mapping[str, Match]) -> str:

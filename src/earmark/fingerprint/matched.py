@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,8 @@ Floats = NDArray[np.float64]
 
 CLIP_NATS = 5.0
 """One coordinate differs at most by this, so that a single tail token does not decide."""
+NEIGHBOURS = 2
+"""Positions to each side over which the sensitivity of one is averaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +23,8 @@ class Match:
         projection: T, the length of the provider's deviation along the alternative's, as a share of that: about 0
             for an honest provider, about 1 for one that ran the alternative.
         unexplained: Energy of the provider's deviation that is left once the alternative's is taken off, as a share.
-        along: <z_provider - z_reference, d> / |d|, how far the provider deviates in the alternative's direction, in
-            nats; 0 where it deviates the other way. Unlike T it scatters equally for short clips and for long ones.
+        along: How far the provider deviates in the alternative's direction, in units that scatter equally for short
+            clips and long ones, see `along`; 0 where it deviates the other way.
     """
 
     projection: float
@@ -47,7 +48,7 @@ def matched_filter(provider: Floats, reference: Floats, alternative: Floats) -> 
     T = <z_provider - z_reference, d> / <d, d> with d = z_alternative - z_reference.
 
     Args:
-        provider: What the provider says, any shape; NaN where it says nothing.
+        provider: What the provider says, (positions, listed); NaN where it says nothing. One row is one position.
         reference: What the reference says at the same places.
         alternative: What the alternative says at the same places.
 
@@ -60,16 +61,60 @@ def matched_filter(provider: Floats, reference: Floats, alternative: Floats) -> 
         >>> matched_filter(np.array([-1.0, -2.5]), np.array([-1.0, -2.0]), np.array([-1.0, -2.5])).projection
         1.0
     """
+    provider, reference, alternative = (np.atleast_2d(values) for values in (provider, reference, alternative))
     known = ~np.isnan(provider)
-    own = _clipped(provider[known] - reference[known])
-    other = _clipped(alternative[known] - reference[known])
+    deviation_rows, direction_rows = _clipped(provider - reference), _clipped(alternative - reference)
+    own, other = deviation_rows[known], direction_rows[known]
     energy, deviation = float(other @ other), float(own @ own)
     if not energy > 0:
         return Match(projection=float("nan"), unexplained=float("nan"))
     rest = own - other
     left = float(rest @ rest) / deviation if deviation > 0 else float("inf")
     projection = float(own @ other) / energy
-    return Match(projection=projection, unexplained=left, along=max(projection, 0.0) * math.sqrt(energy))
+    return Match(projection=projection, unexplained=left, along=along(deviation_rows, direction_rows))
+
+
+def along(deviation: Floats, direction: Floats) -> float:
+    """Return how far a deviation goes along a direction, where every position counts by what it can tell.
+
+    Where a network is sensitive, rounding moves its numbers as much as a cheat does, so such positions tell little for
+    their size: each is weighted by 1 / (e + median e), e the energy of the direction there and at its neighbours, which
+    stands for the variance of the noise. What all listed values of a position have in common is taken off first: it is
+    the normaliser of the softmax, and one unlisted token may have moved it.
+
+    Args:
+        deviation: z_provider - z_reference, (positions, listed); NaN where the provider says nothing.
+        direction: z_alternative - z_reference, same shape.
+
+    Returns:
+        sum_p w_p <x_p, d_p> / sqrt(sum_p w_p |d_p|^2), 0 or more; NaN where the direction is 0 everywhere.
+
+    Source: the matched filter for noise of unequal variance (Kay, Detection Theory, 4.4); the weights are our own.
+
+    Example:
+        >>> direction = np.array([[0.1, -0.1], [9.0, -9.0], [0.1, -0.1]])
+        >>> noise = np.array([[0.0, 0.0], [3.0, -3.0], [0.0, 0.0]])
+        >>> along(direction, direction) > 3 * along(noise, direction)
+        True
+    """
+    known = ~np.isnan(deviation)
+    x, d = (_centred(values, known) for values in (deviation, direction))
+    energy = (d * d).sum(axis=1)
+    if not energy.any():
+        return float("nan")
+    window = np.full(2 * NEIGHBOURS + 1, 1 / (2 * NEIGHBOURS + 1))
+    local = np.convolve(np.pad(energy, NEIGHBOURS, mode="edge"), window, "valid")
+    variance = local + np.median(energy[energy > 0])
+    found = float(((x * d).sum(axis=1) / variance).sum() / np.sqrt((energy / variance).sum()))
+    return max(found, 0.0)
+
+
+def _centred(values: Floats, known: NDArray[np.bool_]) -> Floats:
+    """Return values without what a position's known ones have in common, 0 where they are unknown."""
+    kept, count = np.where(known, values, 0.0), known.sum(axis=1, keepdims=True)
+    mean = np.where(count > 1, kept.sum(axis=1, keepdims=True) / np.maximum(count, 1), 0.0)
+    centred: Floats = np.where(known, kept - mean, 0.0)
+    return centred
 
 
 def _clipped(values: Floats) -> Floats:
