@@ -23,7 +23,6 @@ from earmark.errors import RecordError, UsageError
 from earmark.examples import Examples, load_examples, path_beside
 from earmark.records import codec
 from earmark.report import FORMATS, Report, Source, build, read_source, render, write
-from earmark.report.bands import profile_thresholds
 from earmark.report.sources import read_audit
 from earmark.runs import Run
 
@@ -196,7 +195,7 @@ def test_thresholds_of_a_profile_are_where_its_p_value_fails():
     rng = np.random.default_rng(0)
     rows = [honest_row(f"c{i}", "a", (float(np.exp(rng.standard_normal())), 0.0)) for i in range(700)]
     profile = calibrate(Run(rows), ("distance",), rate=0.01)
-    limit = profile_thresholds(profile)["distance"]
+    limit = profile.limits()["distance"]
     assert profile.judge({"distance": limit * 1.0001}).p_value <= profile.header.rate
     assert profile.judge({"distance": limit * 0.9999}).p_value > profile.header.rate
 

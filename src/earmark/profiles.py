@@ -92,6 +92,15 @@ class Profile:
         p_value = float(conformal_p([score], self.scores)[0])
         return Judgement(score=score, p_value=p_value, leading=self.header.channels[int(np.nanargmax(each))])
 
+    def limits(self) -> dict[str, float]:
+        """Return the value of each channel beyond which it alone makes a clip FAIL.
+
+        p <= a asks that at most a (n + 1) - 1 calibration scores are as large, so the next smaller score is the limit.
+        """
+        allowed = math.floor(self.header.rate * (len(self.scores) + 1) + 1e-9) - 1
+        limit = float(np.sort(self.scores)[::-1][max(0, allowed)])
+        return dict(zip(self.header.channels, self.scale.values_at(limit), strict=True))
+
     def bets(self, *, rate: float | None = None, tolerance: float | None = None) -> Bets:
         """Return what an audit bets on; by default at the profile's own rate and tolerance."""
         header = self.header

@@ -24,7 +24,7 @@ TINY = 1e-9
 def thresholds(scored: Scored, profile: Profile | None) -> tuple[dict[str, float], str]:
     """Return the value of each statistic beyond which a clip FAILs, and where these come from."""
     if profile is not None:
-        return profile_thresholds(profile), f"profile {profile.name}"
+        return profile.limits(), f"profile {profile.name}"
     _, _, precision, _ = scored.kind
     family = {row.family for row in scored.rows}.pop()
     try:
@@ -32,17 +32,6 @@ def thresholds(scored: Scored, profile: Profile | None) -> tuple[dict[str, float
     except (UnknownNameError, KeyError):
         return {}, "none: nobody here knows the family"
     return bounds, "provisional bounds of the family; no guaranteed rate"
-
-
-def profile_thresholds(profile: Profile) -> dict[str, float]:
-    """Return the value of each channel at which it alone makes a clip FAIL.
-
-    p <= a asks that at most a (n + 1) - 1 calibration scores are as large, so the next smaller score is the limit.
-    """
-    scale, rate = profile.scale, profile.header.rate
-    allowed = math.floor(rate * (len(profile.scores) + 1) + 1e-9) - 1
-    limit = float(np.sort(profile.scores)[::-1][max(0, allowed)])
-    return dict(zip(scale.channels, scale.values_at(limit), strict=True))
 
 
 def bands(rows: Run, limit: Mapping[str, float]) -> tuple[Band, ...]:
