@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 import earmark
-from earmark import replaying
+from earmark import faint, replaying
 from earmark.audio import from_samples
 from earmark.cli import show
 from earmark.protocols import BandModel, Model
@@ -56,7 +56,7 @@ def main() -> None:
     model = earmark.load(given.model, device="cpu")
     if not isinstance(model, BandModel):
         raise SystemExit(f"{given.model} does not normalise band by band")
-    replaying.FAINT = 0.0
+    replaying.FAINT = faint.FAINT = 0.0
     found: list[tuple[float, float]] = []
     base = [earmark.load_audio(sample.audio).samples for sample in usable(model, samples(given.clips, 0, 10.0))]
     narrow = [telephone(clip) for clip in base]

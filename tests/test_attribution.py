@@ -90,3 +90,15 @@ def test_a_fault_in_naming_changes_no_verdict(nano, clips, monkeypatch):
     evidence = scenario("quantise", bits=4).record(nano, clips[:1])[0]
     verdict = earmark.verify(evidence, clips[0].request, clips[0].audio, nano, profile="provisional")
     assert (verdict.outcome, verdict.attribution) == ("FAIL", None)
+
+
+@pytest.mark.usefixtures("short_library")
+def test_compact_evidence_takes_no_name_from_its_neighbours(nano, clips):
+    """It lists no single values; who shares its batch is named as before."""
+    cheap = scenario("quantise")
+    compact, whole = (cheap.record(nano, clips[:1], level=level)[0] for level in ("compact", "scores"))
+    cases = [Case(evidence=e, audio=clips[0].audio, request=clips[0].request) for e in (compact, whole)]
+    policy = earmark.Policy(accept_compact=True)
+    verdicts = list(earmark.verify_many(cases, nano, profile="provisional", policy=policy, attribution="always"))
+    assert verdicts[1].attribution.startswith("int8 (T = 1.0")
+    assert verdicts[0].attribution is None or verdicts[0].attribution.startswith("none of the known")

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from made_profiles import CHANNELS, calibrated, row
@@ -181,7 +182,13 @@ def test_found_by_weights_precision_decoding_and_level(profile, nano, tmp_path, 
     assert find_profile(info, "greedy", "scores") is None
     profile.save(tmp_path / "one")
     assert find_profile(info, "greedy", "scores").header == profile.header
-    assert find_profile(info, "greedy", "sketch").header == profile.header, "a sketch holds scores"
+    assert find_profile(info, "greedy", "sketch") is None, "nobody would look at the hidden states"
+    sketches = dataclasses.replace(profile, header=msgspec.structs.replace(profile.header, level="sketch"))
+    sketches.save(tmp_path / "a-first")
+    assert find_profile(info, "greedy", "scores").header == profile.header, "the very level comes first"
+    assert find_profile(info, "greedy", "sketch").header == sketches.header
+    (tmp_path / "one" / PROFILE_FILE).unlink()
+    assert find_profile(info, "greedy", "scores").header == sketches.header
     assert find_profile(info, "greedy", "compact") is None
     assert find_profile(dataclasses.replace(info, precision="bf16"), "greedy", "scores") is None
 

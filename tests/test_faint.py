@@ -9,7 +9,9 @@ import pytest
 
 import earmark
 from earmark import Case, audio
+from earmark.budget import Budget
 from earmark.models._bands import EPSILON, least_deviation
+from earmark.records.request import Segmentation
 from earmark.scenarios import scenario
 from earmark.scenarios.honest import honest
 
@@ -75,3 +77,26 @@ def test_models_that_cut_the_logarithm_are_judged_on_silence_too(nano, clips):
     for verdict in _verify(nano, faint, evidence):
         assert {finding.code for finding in verdict.findings} <= {"positions.few"}
         assert verdict.fingerprint["logprob_l1"] < 1e-5
+
+
+def test_who_cuts_the_audio_answers_for_it(model, clips):
+    """A request that came with the evidence may cut out a pause; that is the provider's own choice, and no shelter."""
+    speech = min(clips, key=lambda clip: len(clip.audio.samples)).audio.samples
+    joined = audio.from_samples(np.concatenate([speech, np.zeros(8_000, np.int16), speech]), 16_000)
+    cuts = Segmentation(boundaries=(len(speech), len(speech) + 8_000))
+    clip = earmark.Clip(audio=joined, request=earmark.request(joined, nonce="0" * 32, segmentation=cuts))
+    (evidence,) = scenario("quantise", bits=4, group=64).record(model, [clip])
+    faults = {}
+    for name, request in (("own", clip.request), ("provider's", None)):
+        (verdict,) = earmark.verify_many([Case(evidence=evidence, audio=joined, request=request)], model)
+        faults[name] = [(f.code, f.fault) for f in verdict.findings if f.code == "audio.faint"]
+    assert faults == {"own": [("audio.faint", "input")], "provider's": [("audio.faint", "provider")]}
+
+
+def test_a_look_at_silence_accuses_nobody(model, clips):
+    """What a budget leaves out is looked at only where it can tell something."""
+    faint = [_quiet(clip, 3) for clip in clips[:6]]
+    evidence = earmark.record_many(model, faint, level="sketch", batch_size=6)
+    budget = Budget(share=1e-9, depth=9, secret=bytes(16))
+    for verdict in _verify(model, faint, evidence, budget=budget, batch_size=1):
+        assert (verdict.outcome, verdict.fault) == ("INCONCLUSIVE", "verifier")

@@ -32,6 +32,7 @@ LAYERS = [
     {"recording"},
     {"scenarios"},
     {"rules"},
+    {"faint"},
     {"exact", "judging", "attribution", "budget", "probing"},
     {"replaying"},
     {"verification"},

@@ -16,10 +16,11 @@ def _verdict(reference, clip, profile, *, k=DEFAULT_K, level="scores"):
 
 
 @pytest.mark.parametrize(
-    ("evidence", "header"), [({}, {}), ({"level": "sketch"}, {}), ({}, {"level": "sketch"}), ({"k": 5}, {"k": 5})]
+    ("evidence", "header"),
+    [({}, {}), ({"level": "sketch"}, {"level": "sketch"}), ({}, {"level": "sketch"}), ({"k": 5}, {"k": 5})],
 )
 def test_evidence_as_it_was_calibrated_passes(nano, clips, evidence, header):
-    """A sketch holds all that the level of scores holds; without its channels, S is no larger."""
+    """Where a profile of sketches judges scores, S is the largest of fewer channels, and no larger."""
     assert _verdict(nano, clips[0], calibrated(nano, **header), **evidence).outcome == "PASS"
 
 
@@ -29,6 +30,7 @@ def test_evidence_as_it_was_calibrated_passes(nano, clips, evidence, header):
         ({"k": 5}, {}, "profile.k", "provider"),  # fewer listed tokens make every distance smaller
         ({"k": 30}, {}, "profile.k", "verifier"),
         ({"level": "compact"}, {}, "profile.level", "verifier"),
+        ({"level": "sketch"}, {}, "profile.level", "verifier"),  # nobody would look at the hidden states
     ],
 )
 def test_other_evidence_is_not_judged(nano, clips, evidence, header, code, fault):

@@ -6,6 +6,7 @@ library is a list of recipes, not of numbers. What matches none of them is calle
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -190,7 +191,7 @@ def _coordinates(family: AttributableFamily, work: Work, replays: Sequence[objec
 
 def _stacked(parts: Sequence[Floats]) -> Floats:
     """Return the rows of all segments one below the other; NaN where one lists fewer values than another."""
-    rows = [part.reshape(len(part), -1) for part in parts]
+    rows = [part.reshape(len(part), math.prod(part.shape[1:])) for part in parts]
     widest = max(part.shape[1] for part in rows)
     return np.concatenate(
         [np.pad(part, ((0, 0), (0, widest - part.shape[1])), constant_values=np.nan) for part in rows]

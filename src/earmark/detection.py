@@ -136,11 +136,11 @@ def channels_in(rows: Run) -> tuple[str, ...]:
 
 
 def fitting(profiles: Sequence[Profile], kind: Kind) -> Profile | None:
-    """Return the first profile of these weights at this precision that judges this level."""
+    """Return the profile of these weights at this precision that judges this level, of the very level first."""
     _, weights, precision, level = kind
     headers = [(own, own.header) for own in profiles]
-    fits = (own for own, h in headers if (h.weights, h.precision) == (weights, precision) and covers(h.level, level))
-    return next(fits, None)
+    fits = [own for own, h in headers if (h.weights, h.precision) == (weights, precision) and covers(h.level, level)]
+    return min(fits, key=lambda own: own.header.level != level, default=None)
 
 
 def score(run: Run, profiles: Sequence[Profile] = ()) -> list[Scored]:

@@ -110,7 +110,7 @@ class Judge:
         findings = list(_few(comparison, max(self.policy.min_positions, header.least_positions)))
         if own.p_value <= header.rate:
             found = f"p = {own.p_value:.2g}, led by {own.leading} ({comparison.fingerprint[own.leading]:.3g})"
-            expected = f"p above {header.rate:.2g}; honest clips stay below {profile.limits()[own.leading]:.3g} there"
+            expected = f"p above {header.rate:.2g}; below {profile.limits()[own.leading]:.3g} there"
             if part:
                 expected += ", which is promised for whole clips: verify this one without a budget"
                 findings.append(unclear("statistics.part", "verifier", f"{found} on a part of the clip", expected))
@@ -128,8 +128,8 @@ class Judge:
 def _unfit(header: Header, strategy: str, level: str, k: int) -> Finding | None:
     """Say why a profile cannot judge a clip: its honest clips were recorded otherwise.
 
-    Scores and sketches are judged by profiles of either, see `covers`. With fewer listed tokens every distance is
-    smaller, which would be a cheap way to a PASS; so the profile's k is what the provider owes.
+    A profile of sketches judges scores too, and not the other way round, see `covers`. With fewer listed tokens every
+    distance is smaller, which would be a cheap way to a PASS; so the profile's k is what the provider owes.
     """
     if strategy != header.strategy:
         return unclear("profile.decoding", "verifier", f"a profile of {header.strategy} decoding", strategy)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.errors import UsageError
+from earmark.faint import is_faint
 from earmark.fingerprint.matched import along_name
 from earmark.fingerprint.types import Fingerprint
 from earmark.judging import Judge
@@ -47,9 +48,13 @@ def look(works: Sequence[Work], model: Model, judge: Judge, depth: int | None, b
         depth: Layers of the encoder that are run; None looks at nothing.
         batch_size: Segments at once.
     """
+    if depth is None:
+        return
     family = family_of(model)
+    for work in works:
+        work.left = [pair for pair in work.left if not is_faint(model, pair[0])]
     some = [work for work in works if work.left and work.evidence is not None and work.evidence.level in LEVELS]
-    if depth is not None and some and isinstance(family, ProbedFamily):
+    if some and isinstance(family, ProbedFamily):
         _look(some, model, judge, depth, batch_size)
 
 

@@ -190,15 +190,15 @@ def find_profile(info: ModelInfo, strategy: str, level: str) -> Profile | None:
 def covers(calibrated: str, level: str) -> bool:
     """Say whether a profile of one level may judge evidence of another.
 
-    A sketch holds all that scores hold, so a profile of scores looks at that part of it. Where a profile of sketches
-    judges scores, the channels of the sketch do not apply: S is the largest of fewer channels, so it is at most what it
-    would have been, and the rate holds.
+    Where a profile of sketches judges scores, the channels of the sketch do not apply: S is the largest of fewer
+    channels, so it is at most what it would have been, and the rate holds. A profile of scores judges no sketch: nobody
+    would look at the hidden states, which alone depend on the nonce.
 
     Example:
-        >>> covers("sketch", "scores"), covers("scores", "compact")
+        >>> covers("sketch", "scores"), covers("scores", "sketch")
         (True, False)
     """
-    return calibrated == level or {calibrated, level} == {"scores", "sketch"}
+    return level in (calibrated, {"sketch": "scores"}.get(calibrated))
 
 
 def _places() -> Iterator[Path]:

@@ -9,17 +9,15 @@ from typing import Any, Literal
 
 from earmark.attribution import attribute, recipes_of
 from earmark.exact import find_exact
+from earmark.faint import FAINT, least_deviation
 from earmark.fingerprint.matched import along_name
 from earmark.judging import Judge
 from earmark.loading import family_of
-from earmark.protocols import BandModel, Model
-from earmark.records.verdict import Finding, unclear
+from earmark.protocols import Model
+from earmark.records.verdict import Fault, Finding, unclear
 from earmark.rules import Work
 
 Mode = Literal["replay", "reexecute"]
-
-FAINT = 0.003
-"""Least deviation of a band's log energy; below it honest batches of one machine already differ by 3e-4 and more."""
 
 
 def replay(works: Sequence[Work], model: Model, judge: Judge, batch_size: int, mode: Mode) -> None:
@@ -53,14 +51,13 @@ def replay(works: Sequence[Work], model: Model, judge: Judge, batch_size: int, m
 
 
 def _faint(work: Work, model: Model) -> list[Finding]:
-    """Say whether honest machines would differ on this audio: normalisation magnifies bands that hardly vary."""
-    if not isinstance(model, BandModel):
-        return []
-    least = min(model.least_deviation(item.samples) for item in work.inputs)
+    """Say whether honest machines would differ on this audio; who chose where it is cut answers for that."""
+    least = least_deviation(model, work.inputs)
     if least >= FAINT:
         return []
+    fault: Fault = "provider" if work.request_inside else "input"
     expected = f"{FAINT:g} or more, as the normalisation of this model's features magnifies the rounding of such a band"
-    return [unclear("audio.faint", "input", f"a mel band whose log energy varies by {least:.2g}", expected)]
+    return [unclear("audio.faint", fault, f"a mel band whose log energy varies by {least:.2g}", expected)]
 
 
 def _compare(works: Sequence[Work], model: Model, batch_size: int, mode: Mode) -> None:

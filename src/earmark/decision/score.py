@@ -60,6 +60,8 @@ class Scale:
         floor = np.where(linear, 1.0, self.floor)
         placed = np.where(linear, x, np.log(np.where(linear, 1.0, x) + floor))
         result: NDArray[np.float64] = (placed - np.asarray(self.median)) / np.asarray(self.width)
+        if self.least:  # exactly 0, whatever the last bit of this machine's logarithm
+            result[(np.asarray(self.least) > 0) & (x <= self.least)] = 0.0
         return result
 
     def scores(self, values: Floats) -> NDArray[np.float64]:
@@ -139,6 +141,8 @@ def fit_scale(channels: Sequence[str], values: Floats, linear: Collection[str] =
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 2 or not len(x) or x.shape[1] != len(channels):
         raise UsageError(f"honest values of shape {x.shape}; expected (clips, {len(channels)}) with at least one clip")
+    if not channels:
+        raise UsageError("no channels to fit; expected one statistic at least that applies to a development clip")
     if not 1 <= slack < np.inf:
         raise UsageError(f"a slack of {slack:g}; expected 1 or more")
     fitted = [
