@@ -19,10 +19,9 @@ from typing import Any
 from detection import DTYPES, references, samples, usable
 
 import earmark
-from earmark.attribution import NONE, library, named_in
+from earmark.attribution import NONE, applies, library, named_in
 from earmark.cli import show
 from earmark.decision.operating import exact_interval
-from earmark.errors import UsageError
 from earmark.protocols import Model
 from earmark.records import lines
 from earmark.records.codec import write_atomically
@@ -45,16 +44,8 @@ def providers(model: Model) -> dict[str, list[Scenario]]:
         gptq(bits=8, group=None),
         gptq(bits=4),
     ]
-    known = [recipe for recipe in library() if _possible(recipe, model)]
+    known = [recipe for recipe in library() if applies(recipe, model)]
     return dict(zip(KINDS, (known, honest_scenarios(), outside), strict=True))
-
-
-def _possible(recipe: Scenario, model: Model) -> bool:
-    try:
-        recipe.alternative(model.in_float32())
-    except UsageError:
-        return False
-    return True
 
 
 def rows(run: Run, kinds: dict[str, list[Scenario]]) -> Iterator[dict[str, Any]]:

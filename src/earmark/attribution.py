@@ -120,6 +120,15 @@ def recipes_of(names: Sequence[str]) -> list[Scenario]:
     return [known[name] for name in names]
 
 
+def applies(recipe: Scenario, reference: Model) -> bool:
+    """Say whether a model can be made into the cheat of a recipe."""
+    try:
+        recipe.alternative(reference.in_float32())
+    except UsageError:
+        return False
+    return True
+
+
 def named_in(shape: Mapping[str, float]) -> str | None:
     """Return which recipe a clip looks like by the matches in its shape; None where it was matched with none.
 

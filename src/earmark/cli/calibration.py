@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from earmark.attribution import recipes_of
+from earmark.attribution import applies, recipes_of
 from earmark.calibrate import calibrate as profile_of
 from earmark.calibrate import channels_of, split_bases, turns
 from earmark.cli import PASSED, files, show
@@ -119,18 +119,10 @@ def _recipes(reference: Model, asked: Sequence[str] | None) -> list[Scenario]:
         if len(names) > MOST_RECIPES:
             raise UsageError(f"{len(names)} recipes; at most {MOST_RECIPES}")
         chosen = recipes_of(names)
-        if unfit := [each.name for each in chosen if not _fits(each, reference)]:
+        if unfit := [each.name for each in chosen if not applies(each, reference)]:
             raise UsageError(f"{reference.info.name} cannot be made into {unfit[0]}: leave this recipe out")
         return chosen
-    return [each for each in recipes_of(DEFAULT_RECIPES.get(reference.info.precision, ())) if _fits(each, reference)]
-
-
-def _fits(recipe: Scenario, reference: Model) -> bool:
-    try:
-        recipe.alternative(reference.in_float32())
-    except UsageError:
-        return False
-    return True
+    return [each for each in recipes_of(DEFAULT_RECIPES.get(reference.info.precision, ())) if applies(each, reference)]
 
 
 def _report(profile: Profile, out: Path, *, as_json: bool) -> None:
