@@ -110,7 +110,7 @@ class Judge:
         findings = list(_few(comparison, max(self.policy.min_positions, header.least_positions)))
         if own.p_value <= header.rate:
             found = f"p = {own.p_value:.2g}, led by {own.leading} ({comparison.fingerprint[own.leading]:.3g})"
-            expected = f"p above {header.rate:.2g}; below {profile.limits()[own.leading]:.3g} there"
+            expected = f"p above {header.rate:.2g} ({own.leading} below {profile.limits()[own.leading]:.3g})"
             if part:
                 expected += ", which is promised for whole clips: verify this one without a budget"
                 findings.append(unclear("statistics.part", "verifier", f"{found} on a part of the clip", expected))
