@@ -140,7 +140,9 @@ def cut(clips):
     return dataclasses.replace(longest, request=asked)
 
 
-@pytest.mark.parametrize("budget", [Budget(share=0.25, least=2), Budget(share=1e-9, least=2, whole=True)])
+@pytest.mark.parametrize(
+    "budget", [Budget(share=0.25, least=2, secret=bytes(16)), from_seed(SEED, 1e-9, least=2)], ids=["segments", "clips"]
+)
 def test_by_a_part_of_a_clip_statistics_fail_nobody(ctc, cut, budget):
     """The rate is promised for whole clips: what looks bad in part is to be verified whole, and does not count."""
     profile = calibrated(ctc)
