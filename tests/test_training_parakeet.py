@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from training import parakeet_nano  # noqa: E402  (after the path)
+from training.parakeet_growth import grow  # noqa: E402
 from training.parakeet_model import CTC_BLANK, TDT_BLANK, Hybrid, Size, export_ctc, export_tdt  # noqa: E402
 from training.parakeet_tokens import BLANK, PIECES, ctc_tokenizer, tdt_tokenizer, text_ids  # noqa: E402
 from training.sampler import Batch  # noqa: E402
@@ -154,3 +156,17 @@ def test_exports_load_and_decode(pieces, tmp_path, write, kind):
     text = processor([np.zeros(8_000, dtype=np.float32)], text=[TEXTS[0]], sampling_rate=16_000)
     assert text["labels"][0].tolist() == text["decoder_input_ids"][0].tolist()[1:] == text_ids(pieces, TEXTS[0])
     assert ROOT.as_posix() not in "".join(path.read_text() for path in tmp_path.glob("*.json"))
+
+
+def test_a_grown_model_computes_the_same():
+    small, large = Hybrid(TINY, seed=0), Hybrid(Size(**{**asdict(TINY), "layers": 3, "feed_forward": 40}), seed=1)
+    grow(small, large)
+    features, mask = torch.randn(2, 160, 80), torch.ones(2, 160, dtype=torch.bool)
+    for hybrid in (small, large):
+        hybrid.eval()
+    wanted, found = (hybrid.encode(features, mask)[0] for hybrid in (small, large))
+    assert torch.allclose(wanted, found, atol=1e-3), "but for the epsilon of one normalisation more"
+    assert torch.equal(small.tdt.joint.head.weight, large.tdt.joint.head.weight)
+    loss = large.encode(features, mask)[0].square().sum()
+    loss.backward()
+    assert large.ctc.encoder.layers[-1].feed_forward1.linear2.weight.grad.abs().max() > 0, "what is new can learn"

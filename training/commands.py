@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.sampler import Sampler
 from training.trainer import Plan, Trainer
 
 Command = Callable[[argparse.Namespace], None]
@@ -36,6 +37,9 @@ class CommandLine:
         self.training.add_argument(
             "--real-share", type=float, default=0.2, help="share of clips that are real recordings"
         )
+        self.training.add_argument(
+            "--real-speed", type=float, default=0.1, help="share by which these are played faster or slower"
+        )
         self.training.add_argument("--teacher", type=Path, help="a checkpoint folder of the reference size")
         self.training.add_argument("--resume", action="store_true")
         self.training.add_argument("--begin-from", type=Path, help="state of another run, to train on")
@@ -49,6 +53,18 @@ class CommandLine:
         """Parse the arguments and do what they say."""
         arguments = self.parser.parse_args()
         arguments.run(arguments)
+
+
+def sampler_of(arguments: argparse.Namespace, **options: Any) -> Sampler:
+    """The clips that a command line asks for."""
+    return Sampler(
+        folder=arguments.corpus,
+        speech=arguments.speech,
+        seed=arguments.seed,
+        real_share=arguments.real_share,
+        real_speed=arguments.real_speed,
+        **options,
+    )
 
 
 def run_training(recipe: Any, plan: Plan, arguments: argparse.Namespace, replicas: Sequence[Any] = ()) -> None:

@@ -34,7 +34,7 @@ NORM_MOMENTUM = 0.02  # of the batch normalisation: smoother running statistics 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """What differs between the reference and the student."""
+    """What differs between the sizes."""
 
     width: int = 144
     layers: int = 5
@@ -43,7 +43,11 @@ class Size:
     predictor_width: int = 80
 
 
-SIZES = {"reference": Size(), "student": Size(width=96, layers=4, feed_forward=240, channels=32, predictor_width=48)}
+SIZES = {
+    "reference": Size(),
+    "large": Size(layers=8, feed_forward=768),
+    "student": Size(width=96, layers=4, feed_forward=240, channels=32, predictor_width=48),
+}
 
 
 class Hybrid(nn.Module):

@@ -21,7 +21,7 @@ from transformers import ParakeetFeatureExtractor, ParakeetForCTC
 
 from earmark import lattice
 from training.augment import Augmentation, mask_features, warp_mels
-from training.commands import CommandLine, run_training
+from training.commands import CommandLine, run_training, sampler_of
 from training.corpus import SAMPLE_RATE_HZ, load_clips
 from training.parakeet_model import (
     CTC_BLANK,
@@ -178,13 +178,7 @@ def load_teacher(folder: Path | None) -> ParakeetForCTC | None:
 
 def train(arguments: argparse.Namespace) -> None:
     """Train, or go on with --resume."""
-    sampler = Sampler(
-        folder=arguments.corpus,
-        speech=arguments.speech,
-        seed=arguments.seed,
-        real_share=arguments.real_share,
-        batch_s=BATCH_S,
-    )
+    sampler = sampler_of(arguments, batch_s=BATCH_S)
     teacher = load_teacher(arguments.teacher)
     recipe = ParakeetNano(sampler, make_pieces(), SIZES[arguments.size], arguments.seed, teacher)
     plan = Plan(

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2Tokenizer, Qwen3ASRForConditionalGeneration, Qwen3ASRProcessor
 
 from training.augment import Augmentation, Waveform, mask_features, warp_mels
-from training.commands import CommandLine, run_training
+from training.commands import CommandLine, run_training, sampler_of
 from training.corpus import SAMPLE_RATE_HZ, load_clips
 from training.qwen3_model import MELS, SIZES, Chats, Network, Size, export
 from training.qwen3_tokens import chat_ids, generation_config, make_processor, train_tokenizer
@@ -191,13 +191,7 @@ def load_teacher(folder: Path | None, tokenizer: Qwen2Tokenizer) -> Network | No
 def train(arguments: argparse.Namespace) -> None:
     """Train, or go on with --resume."""
     tokenizer = make_tokenizer()
-    sampler = Sampler(
-        folder=arguments.corpus,
-        speech=arguments.speech,
-        seed=arguments.seed,
-        real_share=arguments.real_share,
-        batch_s=BATCH_S,
-    )
+    sampler = sampler_of(arguments, batch_s=BATCH_S)
     teacher = load_teacher(arguments.teacher, tokenizer)
     recipe = Qwen3Nano(sampler, tokenizer, SIZES[arguments.size], arguments.seed, teacher)
     plan = Plan(steps=arguments.steps, budget_s=arguments.budget_s, learning_rate=1.5e-3, check_every_s=600.0)

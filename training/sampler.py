@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ class Sampler:
         speech: folder of real speech, for the noises.
         seed: seed of everything random here.
         real_share: share of clips drawn from the real recordings.
+        real_speed: share by which real recordings are played faster or slower, so that few speakers sound like more.
         batch_s: seconds of sound in a batch, padding included.
         max_batch: most clips in a batch.
         silent_share: share of clips without any words.
@@ -44,6 +45,7 @@ class Sampler:
     speech: Path
     seed: int
     real_share: float = 0.2
+    real_speed: float = 0.1
     batch_s: float = 56.0
     max_batch: int = 28
     silent_share: float = 0.015
@@ -51,6 +53,7 @@ class Sampler:
     settings: Augmentation = field(default_factory=Augmentation)
     synthetic: list[Clip] = field(init=False)
     real: list[Clip] = field(init=False)
+    speakers: set[str] = field(init=False)
     noises: list[Waveform] = field(init=False)
     _rng: np.random.Generator = field(init=False)
     _ready: list[list[Clip | None]] = field(init=False, default_factory=list)
@@ -58,6 +61,7 @@ class Sampler:
     def __post_init__(self) -> None:
         self.synthetic = list(load_clips(self.folder, "train-*"))
         self.real = list(load_clips(self.folder, "real-*"))
+        self.speakers = {clip.speaker for clip in self.real}
         self.noises = load_noises(self.speech)
         self.restart(0)
 
@@ -96,7 +100,8 @@ class Sampler:
     def _wave(self, clip: Clip | None) -> Waveform:
         if clip is None:
             return silent_clip(self.noises, self._rng)
-        return augment_clip(clip.samples, self.noises, self._rng, self.settings)
+        settings = replace(self.settings, speed=self.real_speed) if clip.speaker in self.speakers else self.settings
+        return augment_clip(clip.samples, self.noises, self._rng, settings)
 
     def _group(self, max_clip_s: float) -> list[list[Clip | None]]:
         """Sort a random pool by length and cut it into batches, in random order."""

@@ -149,10 +149,11 @@ class Trainer:
         self.log(f"resumed at step {self.step}, progress {self.progress:.3f}")
 
     def begin_from(self, state: Path, progress: float) -> None:
-        """Begin with the weights and the optimiser of another run, behind the phases before `progress`."""
+        """Begin with the weights of another run, its optimiser where it fits, behind the phases before `progress`."""
         kept = torch.load(state, weights_only=True)
         self.recipe.model.load_state_dict(kept["model"])
-        self.optimizer.load_state_dict(kept["optimizer"])
+        if "optimizer" in kept:
+            self.optimizer.load_state_dict(kept["optimizer"])
         self.progress, self.elapsed_s = progress, progress * (self.plan.budget_s or 0.0)
         self.log(f"begun from {state}, step {kept['counters'][0]} of its run, at progress {progress:.3f}")
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
 from training.augment import mask_features, warp_mels
-from training.commands import CommandLine, run_training
+from training.commands import CommandLine, run_training, sampler_of
 from training.corpus import (
     SAMPLE_RATE_HZ,
     build_foreign_shard,
@@ -204,9 +204,7 @@ def build_corpus(arguments: argparse.Namespace) -> None:
 def train(arguments: argparse.Namespace) -> None:
     """Train, or go on with --resume."""
     torch.set_num_threads(arguments.threads)
-    sampler = Sampler(
-        folder=arguments.corpus, speech=arguments.speech, seed=arguments.seed, real_share=arguments.real_share
-    )
+    sampler = sampler_of(arguments)
     tokenizer, teacher = make_tokenizer(), None
     if arguments.teacher:
         teacher = WhisperForConditionalGeneration.from_pretrained(arguments.teacher, dtype=torch.float32)
