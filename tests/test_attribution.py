@@ -10,7 +10,7 @@ import pytest
 import earmark
 from earmark import Case, attribution
 from earmark.errors import UsageError
-from earmark.fingerprint.matched import matched_filter
+from earmark.fingerprint.matched import along, matched_filter
 from earmark.scenarios import scenario
 from earmark.scenarios.weights import float8, quantise
 
@@ -48,6 +48,21 @@ def test_censored_and_equal_values():
     assert math.isnan(matched_filter(np.ones(3), np.zeros(3), np.zeros(3)).projection)
     wild = matched_filter(np.array([-900.0, 0.0]), np.zeros(2), np.array([-1.0, -1.0]))
     assert abs(wild.projection) <= 5, "one value cannot decide alone"
+
+
+def test_along_takes_ragged_and_empty_lists():
+    rng = np.random.default_rng(1)
+    direction = rng.standard_normal((20, 8))
+    whole = along(direction, direction)
+    ragged = np.where(rng.random((20, 8)) < 0.3, np.nan, direction)
+    assert 0 < along(ragged, direction) < whole, "what is not said tells nothing"
+    silent = direction.copy()
+    silent[::2] = np.nan
+    assert 0 < along(silent, direction) < whole
+    assert along(direction + 3.0, direction) == pytest.approx(whole), "a moved normaliser is no deviation"
+    for nothing in (np.full((20, 8), np.nan), np.empty((0, 8)), np.empty((3, 0))):
+        assert math.isnan(along(nothing, direction[: len(nothing), : nothing.shape[1]]))
+    assert along(-direction, direction) == 0, "the other way is no sign of this cheat"
 
 
 @pytest.mark.usefixtures("short_library")

@@ -51,6 +51,26 @@ def test_rate_holds_on_fresh_clips(profile):
     assert alarms <= 2e-3  # a calibration of 1500 clips scatters about the rate itself; the mean over many holds it
 
 
+def test_a_channel_that_never_applies_takes_no_part():
+    rows = [dataclasses.replace(each, statistics={**each.statistics, "margin": math.nan}) for each in honest_run(700)]
+    profile = calibrate(Run(rows), CHANNELS, rate=1e-2)
+    assert profile.header.channels == ("distance",)
+    assert profile.judge({"distance": 1.0, "margin": 99.0}).p_value > 0.05, "nothing is known of its honest values"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"least": (0.1,)}, "one finite number per channel"),
+        ({"least": (math.inf, 0.0)}, "one finite number per channel"),
+        ({"least": (-0.1, 0.0)}, "least values of 0 or more"),
+    ],
+)
+def test_an_allowance_that_makes_no_sense_is_refused(profile, changes, message):
+    with pytest.raises(ValueError, match=message):
+        msgspec.structs.replace(profile.header, **changes).__post_init__()
+
+
 def test_cheats_stand_out_in_their_channel(profile):
     honest = profile.judge({"distance": 1.0, "margin": 0.0})
     far, margin = profile.judge({"distance": 8.0, "margin": 0.0}), profile.judge({"distance": 1.0, "margin": 0.4})

@@ -124,6 +124,24 @@ class TestScore:
         assert bets.honest == (0.0,) * 4
         assert bets.undetectable_share() < place_bets(values[:, 0]).undetectable_share()
 
+    def test_slack_never_allows_what_is_too_much(self) -> None:
+        """However noisy the clips: 300 times the rounding of a large network is as much as int8 weights do to it."""
+        values = np.full((100, 2), 1e-4)
+        limits = {"distance": 1e-3, "other": 5.0}
+        scale = fit_scale(["distance", "margin"], values, slack=300, limits=limits)
+        assert scale.least == pytest.approx((1e-3, 3e-2))
+        assert (scale.scores(np.array([[0.0255, 0.0], [9e-4, 0.029]])) > 0).tolist() == [True, False]
+        noisier = fit_scale(["distance"], values[:, :1] * 30, slack=300, limits=limits)
+        assert noisier.least == pytest.approx((3e-3,)), "what the clips showed is honest, whatever the limit says"
+
+    @given(st.floats(0.0, 9.0), st.sampled_from([1.0, 30.0]))
+    def test_values_at_a_score_have_that_score(self, score: float, slack: float) -> None:
+        """Of channels with logarithm and without, with an allowance and without."""
+        values = np.stack([lognormal(np.random.default_rng(5), 300), np.linspace(-1, 4, 300)], axis=1)
+        scale = fit_scale(["distance", "direction"], values, linear=["direction"], slack=slack)
+        found = scale.channel_scores(np.array([scale.values_at(score)]))
+        assert found[0] == pytest.approx((score, score), abs=1e-6)
+
     def test_refuses(self) -> None:
         """No clips, and a fingerprint of another version."""
         with pytest.raises(UsageError, match=r"a slack of 0\.5; expected 1 or more"):

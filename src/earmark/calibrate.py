@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,6 +109,7 @@ def calibrate(
     source: str = "",
     recipes: Sequence[str] = (),
     slack: float = 1.0,
+    limits: Mapping[str, float] | None = None,
 ) -> Profile:
     """Make a profile from the honest rows of a run.
 
@@ -128,6 +129,7 @@ def calibrate(
         source: Where the clips came from, for people.
         recipes: Known cheats whose direction takes part in the score, at most three; the rows were measured with them.
         slack: Factor by which other honest machines may differ beyond the largest value here; see `fit_scale`.
+        limits: Most that the slack may allow, by channel: what is too much whatever the clips say.
 
     Returns:
         The profile.
@@ -146,7 +148,7 @@ def calibrate(
         raise UsageError(f"{len(split.development)} development clips; {needed} or more are needed to fit the scale")
     development = Run(row for row in rows if row.base in split.development)
     channels = [name for name in channels if np.isfinite(development.matrix([name])).any()]
-    scale = fit_scale(channels, development.matrix(channels), linear=along, slack=slack)
+    scale = fit_scale(channels, development.matrix(channels), linear=along, slack=slack, limits=limits)
     scores = _largest(rows, split.conformal, scale)
     promised = _rate(rate, scores)
     return Profile(

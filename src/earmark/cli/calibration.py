@@ -56,7 +56,8 @@ def calibrate(
         typer.Option(
             min=1.0,
             help="Factor by which honest machines that were not measured may differ beyond the largest value here "
-            "before it counts at all. By default 300 for float32, whose noise is far below any cheat, and 1 otherwise.",
+            "before it counts at all, but never beyond the documented bounds. By default 300 for float32, whose noise "
+            "lies far below every cheat in the embedded models, and 1 otherwise.",
         ),
     ] = None,
     recipe: Annotated[
@@ -101,11 +102,16 @@ def calibrate(
         )
     asked = {each.name for each in scenarios}
     rows = Run(row for row in rows if not row.honest or row.scenario in asked)  # an honest beam is no greedy clip
-    channels = channels_of(family_of(reference))
-    names = [each.name for each in recipes]
-    allowed = DEFAULT_SLACK.get(reference.info.precision, 1.0) if slack is None else slack
+    family, precision = family_of(reference), reference.info.precision
     profile = profile_of(
-        rows, channels, rate=rate, tolerance=tolerance, source=str(len(found)), recipes=names, slack=allowed
+        rows,
+        channels_of(family),
+        rate=rate,
+        tolerance=tolerance,
+        source=str(len(found)),
+        recipes=[each.name for each in recipes],
+        slack=DEFAULT_SLACK.get(precision, 1.0) if slack is None else slack,
+        limits=family.provisional_bounds(precision),
     )
     profile.save(out)
     _report(profile, out, as_json=as_json)

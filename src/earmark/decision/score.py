@@ -110,7 +110,13 @@ class Scale:
         return np.array([[fingerprint[name] for name in self.channels]], dtype=np.float64)
 
 
-def fit_scale(channels: Sequence[str], values: Floats, linear: Collection[str] = (), slack: float = 1.0) -> Scale:
+def fit_scale(
+    channels: Sequence[str],
+    values: Floats,
+    linear: Collection[str] = (),
+    slack: float = 1.0,
+    limits: Mapping[str, float] | None = None,
+) -> Scale:
     """Measure a scale on honest clips of a development split.
 
     A channel that is 0 on nearly every honest clip (margins) has no width at its 99 % quantile, and its rare values
@@ -119,13 +125,14 @@ def fit_scale(channels: Sequence[str], values: Floats, linear: Collection[str] =
 
     Honest providers own machines that were not measured. With a slack of 10, ten times the largest honest value of each
     channel, or ten times 1e-6 where that is more, is no difference at all (score 0), and scores begin there; channels
-    in `linear` have none.
+    in `linear` have none. What a channel's limit calls too much is never allowed, however noisy the clips were.
 
     Args:
         channels: Names of the statistics.
         values: Their honest values, (clips, channels); NaN where one does not apply.
         linear: Channels that are taken without the logarithm.
         slack: Factor, 1 or more, by which honest machines may differ beyond what was measured; 1 for no such allowance.
+        limits: Most that a slack may allow, by channel; a channel that is not named has none.
 
     Returns:
         The scale.
@@ -145,8 +152,9 @@ def fit_scale(channels: Sequence[str], values: Floats, linear: Collection[str] =
         raise UsageError("no channels to fit; expected one statistic at least that applies to a development clip")
     if not 1 <= slack < np.inf:
         raise UsageError(f"a slack of {slack:g}; expected 1 or more")
+    most = limits or {}
     fitted = [
-        _fit_linear(known) if name in linear else _fit_channel(known, slack)
+        _fit_linear(known) if name in linear else _fit_channel(known, slack, most.get(name, np.inf))
         for name, known in zip(channels, (column[np.isfinite(column)] for column in x.T), strict=True)
     ]
     floors, medians, widths, least = zip(*fitted, strict=True)
@@ -160,7 +168,7 @@ def fit_scale(channels: Sequence[str], values: Floats, linear: Collection[str] =
     )
 
 
-def _fit_channel(values: Floats, slack: float) -> tuple[float, float, float, float]:
+def _fit_channel(values: Floats, slack: float, limit: float) -> tuple[float, float, float, float]:
     """Return floor, median, width and least; with a slack, the score begins at the least value."""
     if not len(values):
         return 1.0, 0.0, 1.0, 0.0
@@ -170,7 +178,8 @@ def _fit_channel(values: Floats, slack: float) -> tuple[float, float, float, flo
     width = max(float(q99 - median), float(logs.max() - median) / HIGHEST, LEAST_WIDTH)
     if slack == 1:
         return floor, float(median), width, 0.0
-    least = slack * max(float(values.max()), ROUNDING)
+    highest = float(values.max())
+    least = max(highest, min(slack * max(highest, ROUNDING), limit))
     return floor, float(np.log(least + floor)), width, least
 
 
