@@ -24,6 +24,8 @@ from earmark.testing import default_clips
 # helpers of several tests lie beside them; the recipes that make checkpoints in the real format, in training/
 sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
+import nemo_archives
+import nemo_canary_archives
 from worlds import PAIRS, World, load_world
 
 # a busy machine is no reason to fail
@@ -112,3 +114,15 @@ def recorded(tmp_path_factory) -> Path:
         shutil.copy(folder / name, root / name)
     assert main(["record", "embedded:whisper-nano", str(root), "--out", str(root), "--language", "en", "--json"]) == 0
     return root
+
+
+@pytest.fixture(scope="session")
+def tdt_parts() -> dict[str, bytes]:
+    """Return the members of a `.nemo` archive of a TDT."""
+    return nemo_archives.members("tdt")
+
+
+@pytest.fixture(scope="session")
+def canary_parts() -> dict[str, bytes]:
+    """Return the members of a `.nemo` archive of a Canary."""
+    return nemo_canary_archives.members("v1")

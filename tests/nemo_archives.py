@@ -18,6 +18,7 @@ from torch import Tensor
 PIECES = 48
 DURATIONS = [0, 1, 2, 3, 4]
 TOKENIZER = "0123456789abcdef_tokenizer.model"
+LOADING = {"name": "m", "device": "cpu", "dtype": "float32", "arithmetic": "float32", "attention": "sdpa"}
 
 #: transformers' names to NeMo's, in the order in which they are replaced.
 NAMES = (
@@ -163,6 +164,12 @@ def pack(path: Path, parts: Mapping[str, bytes], mode: str = "w") -> Path:
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     return path
+
+
+def repack(folder: Path, parts: Mapping[str, bytes], config: Mapping[str, Any] | bytes) -> Path:
+    """Write an archive whose settings are replaced, by others or by any bytes."""
+    data = config if isinstance(config, bytes) else yaml.safe_dump(config, sort_keys=False).encode()
+    return pack(folder / "m.nemo", {**parts, "model_config.yaml": data})
 
 
 def write_archive(path: Path, kind: str, seed: int = 0) -> Path:

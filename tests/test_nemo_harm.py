@@ -9,7 +9,7 @@ from pathlib import Path
 import nemo_archives
 import nemo_canary_archives as canary
 import pytest
-import yaml
+from nemo_archives import LOADING, repack
 
 import earmark
 from earmark.errors import ModelError
@@ -18,7 +18,6 @@ from earmark.models._nemo_targets import refuse_foreign_objects, refuse_foreign_
 from earmark.models.nemo import NemoCtcLoader, NemoTransducerLoader
 from earmark.models.nemo_canary import NemoCanaryLoader
 
-OPTIONS = {"name": "m", "device": "cpu", "dtype": "float32", "arithmetic": "float32", "attention": "sdpa"}
 WHERE = Path("m.nemo")
 ASR = "nemo.collections.asr"
 MODEL = f"{ASR}.models.ctc_bpe_models.EncDecCTCModelBPE"
@@ -26,21 +25,6 @@ MODEL = f"{ASR}.models.ctc_bpe_models.EncDecCTCModelBPE"
 needs_nemo = pytest.mark.skipif(
     importlib.util.find_spec("nemo") is None, reason='NeMo is not installed: pip install "earmark[nemo]"'
 )
-
-
-@pytest.fixture(scope="module")
-def tdt_parts() -> dict[str, bytes]:
-    return nemo_archives.members("tdt")
-
-
-@pytest.fixture(scope="module")
-def canary_parts() -> dict[str, bytes]:
-    return canary.members("v1")
-
-
-def _packed(folder: Path, parts: dict[str, bytes], config: dict | bytes) -> Path:
-    data = config if isinstance(config, bytes) else yaml.safe_dump(config, sort_keys=False).encode()
-    return nemo_archives.pack(folder / "m.nemo", parts | {"model_config.yaml": data})
 
 
 def _plain(kind: str) -> dict:
@@ -86,15 +70,15 @@ def test_names_outside_nemos_collections_are_refused(name, setting):
 )
 def test_settings_that_nemo_would_replace_are_refused(tdt_parts, tmp_path, text):
     """They turn into mappings that nobody looked at, or into texts that double with every reference."""
-    path = _packed(tmp_path, tdt_parts, _plain("tdt") | {"extra": [text]})
+    path = repack(tmp_path, tdt_parts, _plain("tdt") | {"extra": [text]})
     with pytest.raises(ModelError, match="which NeMo would replace"):
-        NemoTransducerLoader().load(path, **OPTIONS, engine="nemo")
+        NemoTransducerLoader().load(path, **LOADING, engine="nemo")
     assert earmark.load(path).info.family == "transducer"  # the default engine resolves nothing
 
 
 def test_settings_below_model_are_refused(tdt_parts, tmp_path):
     """NeMo would take them in place of those that were looked at."""
-    path = _packed(tmp_path, tdt_parts, _plain("tdt") | {"model": {"decoder": {"_target_": "os.system"}}})
+    path = repack(tmp_path, tdt_parts, _plain("tdt") | {"model": {"decoder": {"_target_": "os.system"}}})
     with pytest.raises(ModelError, match="has a setting `model`"):
         earmark.load(path)
 
@@ -103,7 +87,7 @@ def test_the_engine_that_is_not_installed_is_named(tdt_parts, tmp_path):
     if importlib.util.find_spec("nemo") is not None:
         pytest.skip("NeMo is installed")
     with pytest.raises(ModelError, match="pip install"):
-        NemoTransducerLoader().load(_packed(tmp_path, tdt_parts, _plain("tdt")), **OPTIONS, engine="nemo")
+        NemoTransducerLoader().load(repack(tmp_path, tdt_parts, _plain("tdt")), **LOADING, engine="nemo")
 
 
 ALIASES = {
@@ -148,7 +132,7 @@ def test_an_alias_is_refused_before_nemo_makes_anything(tmp_path):
     config = _plain("ctc")
     config["decoder"] = {"_target_": f"{ASR}.models.ctc_models.os.system", "command": "touch harm"}
     with pytest.raises(ModelError, match="which is no module of NeMo for speech"):
-        NemoCtcLoader().load(_packed(tmp_path, nemo_archives.members("ctc"), config), **OPTIONS, engine="nemo")
+        NemoCtcLoader().load(repack(tmp_path, nemo_archives.members("ctc"), config), **LOADING, engine="nemo")
 
 
 # Sizes of archives
@@ -198,14 +182,14 @@ def test_headers_of_headers_are_an_error(tmp_path):
 def test_aliases_of_aliases_are_refused(tdt_parts, tmp_path):
     lines = ["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 40))]
     with pytest.raises(ModelError, match="comes to more than 4194304 settings"):
-        read_config(_packed(tmp_path, tdt_parts, "\n".join(lines).encode()))
+        read_config(repack(tmp_path, tdt_parts, "\n".join(lines).encode()))
     with pytest.raises(ModelError, match="comes to more than 4194304 settings"):
-        read_config(_packed(tmp_path, tdt_parts, b"a: &a [*a]"))
+        read_config(repack(tmp_path, tdt_parts, b"a: &a [*a]"))
     hidden = "\n".join(["x: &a0 [x]", *(f"x: &a{i} [*a{i - 1}]" for i in range(1, 3_000))])
     with pytest.raises(ModelError, match="cannot be read"):
-        read_config(_packed(tmp_path, tdt_parts, hidden.encode()))
+        read_config(repack(tmp_path, tdt_parts, hidden.encode()))
     with pytest.raises(ModelError, match="mappings are merged"):
-        read_config(_packed(tmp_path, tdt_parts, b"a: &a {b: 1}\nc: {<<: [*a, *a]}"))
+        read_config(repack(tmp_path, tdt_parts, b"a: &a {b: 1}\nc: {<<: [*a, *a]}"))
 
 
 def test_an_aggregate_has_few_tokenizers(canary_parts, tmp_path):
@@ -213,4 +197,4 @@ def test_an_aggregate_has_few_tokenizers(canary_parts, tmp_path):
     part = next(iter(config["tokenizer"]["langs"].values()))
     config["tokenizer"]["langs"] |= {f"x{i}": part for i in range(1_000)}
     with pytest.raises(ModelError, match="tokenizers; expected at most 64"):
-        NemoCanaryLoader().load(_packed(tmp_path, canary_parts, config), **OPTIONS)
+        NemoCanaryLoader().load(repack(tmp_path, canary_parts, config), **LOADING)

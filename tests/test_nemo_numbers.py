@@ -10,6 +10,7 @@ import nemo_canary_archives as canary
 import pytest
 import torch
 import yaml
+from nemo_archives import LOADING, repack
 
 import earmark
 from earmark.errors import ModelError
@@ -17,24 +18,6 @@ from earmark.models._nemo_settings import whole
 from earmark.models._torch_file import named_tensors
 from earmark.models.nemo import NemoTransducerLoader
 from earmark.models.nemo_canary import NemoCanaryLoader
-
-OPTIONS = {"name": "m", "device": "cpu", "dtype": "float32", "arithmetic": "float32", "attention": "sdpa"}
-
-
-@pytest.fixture(scope="module")
-def tdt_parts() -> dict[str, bytes]:
-    return nemo_archives.members("tdt")
-
-
-@pytest.fixture(scope="module")
-def canary_parts() -> dict[str, bytes]:
-    return canary.members("v1")
-
-
-def _packed(folder: Path, parts: dict[str, bytes], config: dict) -> Path:
-    data = yaml.safe_dump(config, sort_keys=False).encode()
-    return nemo_archives.pack(folder / "m.nemo", parts | {"model_config.yaml": data})
-
 
 # Numbers
 
@@ -45,7 +28,7 @@ def test_no_preemphasis_is_another_thing_than_none_said(tdt_parts, tmp_path, wri
     config = nemo_archives.nemo_config("tdt")
     config["preprocessor"].pop("preemph", None)
     config["preprocessor"].update(written)
-    model = NemoTransducerLoader().load(_packed(tmp_path, tdt_parts, config), **OPTIONS)
+    model = NemoTransducerLoader().load(repack(tmp_path, tdt_parts, config), **LOADING)
     assert model.info.features.preemphasis == pytest.approx(meant)
 
 
@@ -88,7 +71,7 @@ def test_numbers_that_no_model_has_are_refused_by_name(tdt_parts, tmp_path, plac
     part[name] = value
     words = "number of durations" if isinstance(value, list) and len(value) > 64 else place.replace(".", r"\.")
     with pytest.raises(ModelError, match=rf"the setting {words} of the config is .*; expected a (whole )?number"):
-        earmark.load(_packed(tmp_path, tdt_parts, config))
+        earmark.load(repack(tmp_path, tdt_parts, config))
 
 
 def test_a_number_that_python_does_not_print_is_refused():
@@ -103,7 +86,7 @@ def test_a_number_that_python_does_not_print_is_refused():
 def test_a_number_that_yaml_reads_as_text_is_a_number(tdt_parts, tmp_path):
     config = nemo_archives.nemo_config("tdt")
     config["preprocessor"]["window_stride"] = "1e-2"
-    assert earmark.load(_packed(tmp_path, tdt_parts, config)).info.features.hop == 160
+    assert earmark.load(repack(tmp_path, tdt_parts, config)).info.features.hop == 160
 
 
 @pytest.mark.parametrize("heads", [0, -1, "abc", 10**9])
@@ -111,14 +94,15 @@ def test_heads_of_canary_are_bounded(canary_parts, tmp_path, heads):
     config = canary.nemo_config("v1")
     config["transf_decoder"]["config_dict"]["num_attention_heads"] = heads
     with pytest.raises(ModelError, match=r"config_dict\.num_attention_heads of the config is"):
-        NemoCanaryLoader().load(_packed(tmp_path, canary_parts, config), **OPTIONS)
+        NemoCanaryLoader().load(repack(tmp_path, canary_parts, config), **LOADING)
 
 
 @pytest.mark.parametrize("setting", ["prompt_format", "target"])
 def test_lists_in_place_of_names_are_refused(canary_parts, tmp_path, setting):
     with pytest.raises(ModelError):
         NemoCanaryLoader().load(
-            _packed(tmp_path, canary_parts, canary.nemo_config("v1") | {setting: [["a"]]}), **OPTIONS
+            repack(tmp_path, canary_parts, canary.nemo_config("v1") | {setting: [["a"]]}),
+            **LOADING,
         )
 
 
@@ -183,7 +167,7 @@ def _scalar_head(tensors) -> None:
 @pytest.mark.parametrize("change", [_wide_positions, _flat_positions, _scalar_head])
 def test_tables_of_canary_fit_its_decoder(canary_parts, tmp_path, change):
     with pytest.raises(ModelError, match=r"table of positions|other weights than a Canary|no embedding of tokens"):
-        NemoCanaryLoader().load(_with_weights(tmp_path, canary_parts, change), **OPTIONS)
+        NemoCanaryLoader().load(_with_weights(tmp_path, canary_parts, change), **LOADING)
 
 
 def test_tensors_are_no_larger_than_what_is_stored():
