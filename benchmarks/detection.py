@@ -5,7 +5,8 @@
 
 Clips are drawn from the challenge set, which no profile is calibrated on and no cheat learns from. Judge is the model's
 calibrated profile where one is found, else the documented bounds (`provisional`), which guarantee no rate. Every clip
-is a flushed line of a run file in FILE.runs; a second call goes on where one stopped. What a machine or model cannot do
+is a flushed line of a run file in FILE.runs; a second call goes on where one stopped, and judges what is there by the
+profile of that day: the statistics of a clip are measured once. What a machine or model cannot do
 is left out, and told with its reason. Where a cheat that differs in its words alone wrote the honest words at as many
 positions, nothing was gained: such clips are counted as `same_text`, those of them that FAILed as `same_text_FAIL`, and
 in no other column.
@@ -25,7 +26,7 @@ import earmark
 from earmark.challenges import collection
 from earmark.checkpoint import embedded_names
 from earmark.cli import show
-from earmark.detection import detections, without_coinciding
+from earmark.detection import detections, judged, without_coinciding
 from earmark.errors import UsageError
 from earmark.judging import PROVISIONAL
 from earmark.profiles import Profile, find_profile, load_profile
@@ -187,7 +188,8 @@ def main() -> None:
                     path = folder / f"{source.replace(':', '-').replace('/', '-')}-{dtype}-{level}{ending}.jsonl"
                     options = {"level": level, "profile": judge, "batch_size": given.batch_size}
                     left_out = measure(model, part, usable(model, drawn), path, options)
-                    found += rows(Run.read(path), part, left_out, judge)
+                    run = Run.read(path)
+                    found += rows(judged(run, judge) if isinstance(judge, Profile) else run, part, left_out, judge)
                 table += [{"model": source, "precision": model.info.precision, "level": level, **row} for row in found]
                 write_atomically(given.json, "".join(lines.to_line(row) + "\n" for row in table).encode())
                 print_table(f"{source}, {dtype}, {level}", found)

@@ -8,15 +8,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from made_profiles import calibrated
 from made_runs import made_run
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from benchmarks.detection import rows as table_rows
 from earmark.decision.operating import area, clips_to_detect, exact_interval, operating_points
-from earmark.detection import accused, detections, score, without_coinciding
+from earmark.detection import accused, detections, judged, score, without_coinciding
 from earmark.errors import UsageError
 from earmark.runs import Run
+from earmark.scenarios.honest import honest as honest_provider
+from earmark.scenarios.tampered import malformed
+from earmark.scenarios.weights import quantise
+from earmark.study import Sample, study
 
 
 @pytest.mark.parametrize(("events", "trials"), [(0, 1), (1, 1), (3, 24), (24, 24), (17, 1000)])
@@ -45,6 +50,22 @@ def test_area_and_points_are_scikit_learns(seed):
     expected = roc_curve(truth, scores, drop_intermediate=False)
     assert alarms == pytest.approx(expected[0], abs=1e-12)
     assert 1 - misses == pytest.approx(expected[1], abs=1e-12)
+
+
+def test_rows_judged_later_are_as_if_the_profile_had_judged_them_then(nano, clips, tmp_path):
+    samples = [Sample(name=str(i), audio=clip.audio) for i, clip in enumerate(clips[:3])]
+    providers, profile = [honest_provider(), quantise(bits=8), malformed()], calibrated(nano)
+    by_rules, by_profile = (
+        study(nano, providers, samples, tmp_path / name, profile=judge)
+        for name, judge in (("rules", "rules"), ("profile", profile))
+    )
+    assert {row.outcome for row in by_profile} == {"PASS", "FAIL"}
+    for run in (by_rules, by_profile):
+        assert [r.to_json() for r in judged(run, profile)] == [r.to_json() for r in by_profile]
+    generous = dataclasses.replace(profile, scores=profile.scores + 99)
+    assert {row.scenario for row in judged(by_profile, generous) if row.outcome == "FAIL"} == {"malformed-missing"}
+    unclear = Run([dataclasses.replace(by_profile[0], outcome="INCONCLUSIVE", findings=("audio.faint",))])
+    assert [*judged(unclear, profile)] == [*unclear]
 
 
 def test_infinite_scores_exceed_all_and_nan_count_for_nothing():

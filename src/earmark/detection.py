@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,6 +187,27 @@ def _scale(rows: Run, profile: Profile | None) -> tuple[Split, Scale | None]:
 def _broke_a_rule(row: Row) -> bool:
     """Tell whether a row FAILed by something else than the size of a statistic."""
     return row.outcome == "FAIL" and any(not code.startswith("statistics.") for code in row.findings)
+
+
+def judged(run: Run, profile: Profile) -> Run:
+    """Judge rows that were measured before by a profile; rules that were broken and open questions stay what they are.
+
+    Args:
+        run: Rows of the profile's model, precision and level.
+        profile: The profile.
+
+    Returns:
+        The rows in order, with the outcomes that `verify` gives under this profile.
+    """
+    return Run(_judged(row, profile) for row in run)
+
+
+def _judged(row: Row, profile: Profile) -> Row:
+    if row.outcome == "INCONCLUSIVE" or _broke_a_rule(row) or not row.statistics:
+        return row
+    if profile.judge(row.statistics).p_value <= profile.header.rate:
+        return replace(row, outcome="FAIL", findings=("statistics.profile",))
+    return replace(row, outcome="PASS", findings=())
 
 
 def detections(run: Run, profiles: Sequence[Profile] = ()) -> list[Detection]:
