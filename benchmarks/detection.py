@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="JSON lines, written anew after every table")
     parser.add_argument("--models", nargs="+", default=None)
     parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
-    parser.add_argument("--levels", nargs="+", default=LEVELS, choices=LEVELS)
+    parser.add_argument("--levels", nargs="+", default=LEVELS, choices=(*LEVELS, "compact"))
     parser.add_argument("--clips", type=int, default=None, help="clips of the challenge set; all by default")
     parser.add_argument("--seconds", type=float, default=30.0, help="longest clip")
     parser.add_argument("--seed", type=int, default=0)

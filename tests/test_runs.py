@@ -101,6 +101,14 @@ def test_a_study_that_was_killed_goes_on(nano, clips, tmp_path):
     assert len(again) == 6
 
 
+def test_a_study_measures_compact_evidence(nano, clips, tmp_path):
+    samples = [Sample(name=str(i), audio=clip.audio) for i, clip in enumerate(clips[:2])]
+    providers = [scenario("honest"), scenario("quantise", bits=8)]
+    run = study(nano, providers, samples, tmp_path / "run", level="compact", profile="provisional")
+    assert [row.outcome for row in run] == ["PASS", "PASS", "FAIL", "FAIL"]
+    assert {row.level for row in run} == {"compact"}
+
+
 def test_a_study_does_not_go_on_with_rows_of_another(nano, early, clips, tmp_path):
     """Else a calibration would save what another model did; rows of the same reference do count."""
     samples, honest = [Sample(name="clip0", audio=clips[0].audio)], [scenario("honest", batch_size=1)]

@@ -16,6 +16,7 @@ from earmark.protocols import Model
 from earmark.recording import AudioLike, Clip, load_audio, request
 from earmark.records import lines
 from earmark.records.evidence import Evidence, Level
+from earmark.records.policy import Policy
 from earmark.records.verdict import Verdict
 from earmark.rules import Case
 from earmark.runs import Row, Run
@@ -83,7 +84,7 @@ def measure(
     Yields:
         One row per clip, in order.
     """
-    stream = iter(samples)
+    stream, policy = iter(samples), Policy(accept_compact=level == "compact")
     while group := list(islice(stream, GROUP)):
         clips = [scenario.ask(sample.clip()) for sample in group]
         evidence = scenario.record(reference, clips, k=k, level=level, batch_size=batch_size)
@@ -92,7 +93,7 @@ def measure(
             for e, c in zip(evidence, clips, strict=True)
         ]
         named: dict[str, Any] = {"attribution": "always", "recipes": recipes} if recipes else {}
-        verdicts = verify_many(cases, reference, profile=profile, batch_size=batch_size, **named)
+        verdicts = verify_many(cases, reference, profile=profile, policy=policy, batch_size=batch_size, **named)
         for sample, own, verdict in zip(group, evidence, verdicts, strict=True):
             yield _row(reference, scenario, sample, own, verdict)
 

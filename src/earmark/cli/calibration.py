@@ -48,7 +48,7 @@ def calibrate(
     audio: Audio,
     out: Annotated[Path, typer.Option(help="Folder of the profile.")],
     rate: Annotated[float | None, typer.Option(help="False-alarm rate of one clip; 1e-3 if it can be.")] = None,
-    level: Annotated[str, typer.Option(help="Level of the evidence: scores or sketch.")] = "scores",
+    level: Annotated[str, typer.Option(help="Level of the evidence: scores, sketch or compact.")] = "scores",
     language: Language = "en",
     tolerance: Annotated[float, typer.Option(min=1.0, help="Factor by which honest noise may drift.")] = 1.5,
     slack: Annotated[
