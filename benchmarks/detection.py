@@ -35,6 +35,7 @@ from earmark.records import lines
 from earmark.records.codec import write_atomically
 from earmark.runs import Run
 from earmark.scenarios.catalogue import Entry, catalogue
+from earmark.scenarios.core import Scenario
 from earmark.study import Sample, study
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -89,15 +90,13 @@ def measure(
 ) -> dict[str, str]:
     """Measure every scenario into one run file and return why some were left out."""
     left_out = {}
-    total = len(entries) * len(clips)
-    with show.progress(path.stem, total) as step:
-        for entry in entries:
-            try:
-                study(model, [entry.scenario], clips, path, **options)
-            except Exception as error:  # noqa: BLE001 - the plugin border: one scenario takes no other down
-                kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
-                left_out[entry.scenario.name] = kind + " ".join(str(error).split())[:300]
-            step(len(clips))
+
+    def failed(scenario: Scenario, error: Exception) -> None:  # the plugin border: one takes no other down
+        kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
+        left_out[scenario.name] = kind + " ".join(str(error).split())[:300]
+
+    with show.progress(path.stem, len(entries) * len(clips)) as step:
+        study(model, [entry.scenario for entry in entries], clips, path, advance=step, failed=failed, **options)
     return left_out
 
 

@@ -101,6 +101,27 @@ def test_a_study_that_was_killed_goes_on(nano, clips, tmp_path):
     assert len(again) == 6
 
 
+def test_a_provider_that_raises_takes_no_other_down(nano, clips, tmp_path):
+    samples = [Sample(name="clip", audio=clips[0].audio)]
+
+    def raises(*_: object) -> None:
+        raise OSError("a disk of its own")
+
+    broken = dataclasses.replace(scenario("honest"), name="broken", produce=raises)
+    told: list[tuple[str, str]] = []
+    run = study(
+        nano,
+        [broken, scenario("honest")],
+        samples,
+        tmp_path / "run",
+        failed=lambda provider, error: told.append((provider.name, str(error))),
+    )
+    assert [row.scenario for row in run] == ["honest"]
+    assert told == [("broken", "a disk of its own")]
+    with pytest.raises(OSError, match="a disk of its own"):
+        study(nano, [broken], samples, tmp_path / "run")
+
+
 def test_a_study_measures_compact_evidence(nano, clips, tmp_path):
     samples = [Sample(name=str(i), audio=clip.audio) for i, clip in enumerate(clips[:2])]
     providers = [scenario("honest"), scenario("quantise", bits=8)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -111,6 +112,7 @@ def study(
     recipes: Sequence[Scenario] = (),
     wanted: Callable[[Scenario, Sample], bool] | None = None,
     advance: Callable[[int], None] | None = None,
+    failed: Callable[[Scenario, Exception], None] | None = None,
 ) -> Run:
     """Measure every scenario on every clip, one flushed JSON line per row; a second call goes on where one stopped.
 
@@ -126,6 +128,7 @@ def study(
         recipes: Scenarios that every clip is matched with, one more replay for each; see `Row.shape`.
         wanted: Which scenario is measured on which sample; all by default.
         advance: Called with the number of finished rows.
+        failed: Called with a scenario that raised and what it raised; the next one goes on. By default it is raised.
 
     Returns:
         The whole run.
@@ -139,19 +142,40 @@ def study(
     lines.drop_torn_line(path)
     done = {(row.scenario, row.clip) for row in _measured(path, reference, level, recipes)}
     step(len(done))
+    _append(path, (), step)  # what cannot be written is told before anything is measured
+    options = {"k": k, "level": level, "batch_size": batch_size, "profile": profile, "recipes": recipes}
+    for scenario in scenarios:
+        chosen = [sample for sample in samples if wanted is None or wanted(scenario, sample)]
+        missing = [sample for sample in chosen if (scenario.name, sample.name) not in done]
+        rows = measure(reference, scenario, missing, **options)  # type: ignore[arg-type]  # one type per name
+        try:
+            _append(path, rows, step)
+        except OutputError:
+            raise
+        except Exception as error:
+            if failed is None:
+                raise
+            failed(scenario, error)
+    return Run.read(path)
+
+
+def _append(path: Path, rows: Iterable[Row], step: Callable[[int], None]) -> None:
+    with _writing(path):
+        file = path.open("a", encoding="utf-8")
+    with file:
+        for row in rows:
+            with _writing(path):
+                file.write(row.to_json() + "\n")
+                file.flush()
+            step(1)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        with path.open("a", encoding="utf-8") as file:
-            for scenario in scenarios:
-                chosen = [sample for sample in samples if wanted is None or wanted(scenario, sample)]
-                missing = [sample for sample in chosen if (scenario.name, sample.name) not in done]
-                options = {"k": k, "level": level, "batch_size": batch_size, "profile": profile, "recipes": recipes}
-                for row in measure(reference, scenario, missing, **options):  # type: ignore[arg-type]  # one per name
-                    file.write(row.to_json() + "\n")
-                    file.flush()
-                    step(1)
+        yield
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error}") from error
-    return Run.read(path)
 
 
 def _measured(path: Path, reference: Model, level: Level, recipes: Sequence[Scenario]) -> Run:
