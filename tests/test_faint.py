@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
+from made_profiles import calibrated
 
 import earmark
 from earmark import Case, audio
+from earmark.audit import score_of
 from earmark.budget import Budget
 from earmark.models._bands import EPSILON, least_deviation
+from earmark.records.evidence import join_texts
 from earmark.records.request import Segmentation
 from earmark.scenarios import scenario
 from earmark.scenarios.honest import honest
@@ -88,9 +92,57 @@ def test_who_cuts_the_audio_answers_for_it(model, clips):
     (evidence,) = scenario("quantise", bits=4, group=64).record(model, [clip])
     faults = {}
     for name, request in (("own", clip.request), ("provider's", None)):
-        (verdict,) = earmark.verify_many([Case(evidence=evidence, audio=joined, request=request)], model)
+        case = Case(evidence=evidence, audio=joined, request=request)
+        (verdict,) = earmark.verify_many([case], model, profile="provisional")
+        assert verdict.outcome == "FAIL", "a pause shelters nobody"
         faults[name] = [(f.code, f.fault) for f in verdict.findings if f.code == "audio.faint"]
     assert faults == {"own": [("audio.faint", "input")], "provider's": [("audio.faint", "provider")]}
+
+
+def _with_pause(clips, pause):
+    """Return two clips with a pause between them, in segments of their own."""
+    first, last = sorted((clip.audio.samples for clip in clips), key=len)[:2]
+    joined = audio.from_samples(np.concatenate([first, pause, last]), 16_000)
+    cuts = Segmentation(boundaries=(len(first), len(first) + len(pause)))
+    return earmark.Clip(audio=joined, request=earmark.request(joined, nonce="0" * 32, segmentation=cuts))
+
+
+def _spliced(loud, pause):
+    """Return evidence of three segments, the second from elsewhere."""
+    segments = (loud.segments[0], pause.segments[1], loud.segments[2])
+    return msgspec.structs.replace(loud, segments=segments, text=join_texts([each.text for each in segments]))
+
+
+def test_a_pause_does_not_take_the_rest_of_a_clip_out(model, clips):
+    """Where the reference would have chosen the same tokens there, the other segments are judged, and by them alone."""
+    clip = _with_pause(clips, np.zeros(24_000, np.int16))
+    evidence = [honest(batch_size=1).record(model, [clip])[0], scenario("quantise", bits=8).record(model, [clip])[0]]
+    passed, failed = _verify(model, [clip] * 2, evidence, batch_size=3)
+    assert [(f.code, f.severity, f.fault) for f in passed.findings] == [("audio.faint", "note", "input")]
+    assert (passed.outcome, failed.outcome) == ("PASS", "FAIL")
+    assert "in 1 of 3 segments" in passed.findings[0].found
+    assert passed.fingerprint["logprob_l1"] < 1e-4
+    profile = calibrated(model)
+    (judged,) = _verify(model, [clip], evidence[:1], profile=profile)
+    assert judged.outcome == "PASS"
+    assert score_of(judged, profile) < 2
+
+
+def test_words_that_the_reference_would_not_write_in_a_pause_are_no_pass(model, clips):
+    """Nor does nonsense there shelter the rest, in a verdict or in an audit."""
+    cheat, profile = scenario("quantise", bits=4, group=64), calibrated(model)
+    for pause in clips[5:]:
+        clip = _with_pause(clips, _quiet(pause, 3).audio.samples)
+        real, cheap = honest().record(model, [clip])[0], cheat.record(model, [clip])[0]
+        if real.segments[1].ids != cheap.segments[1].ids:
+            break
+    evidence = [_spliced(real, cheap), _spliced(cheap, cheap)]
+    open_, failed = _verify(model, [clip] * 2, evidence)
+    assert (open_.outcome, open_.fault) == ("INCONCLUSIVE", "input")
+    assert [f.code for f in open_.findings] == ["audio.faint"]
+    assert failed.outcome == "FAIL"
+    scores = [score_of(verdict, profile) for verdict in _verify(model, [clip] * 2, evidence, profile=profile)]
+    assert scores[0] < 2 < scores[1], "whether a clip counts depends on its audio alone"
 
 
 def test_a_look_at_silence_accuses_nobody(model, clips):

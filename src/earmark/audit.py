@@ -262,7 +262,8 @@ def score_of(verdict: Verdict, profile: Profile) -> float | None:
         return math.inf
     if any(finding.fault == "provider" and finding.severity == "inconclusive" for finding in deciding):
         return math.inf
-    if any(finding.severity == "inconclusive" for finding in deciding):
+    judged = {"audio.faint"} if verdict.fingerprint is not None else set()  # by the segments that are not faint
+    if any(finding.severity == "inconclusive" and finding.code not in judged for finding in deciding):
         return None
     if verdict.fingerprint is None:
         return 0.0

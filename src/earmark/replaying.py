@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Any, Literal
 
 from earmark.attribution import attribute, recipes_of
 from earmark.exact import find_exact
-from earmark.faint import FAINT, least_deviation
+from earmark.faint import FAINT, is_faint, least_deviation
 from earmark.fingerprint.matched import along_name
 from earmark.judging import Judge
 from earmark.loading import family_of
-from earmark.protocols import Model
-from earmark.records.verdict import Fault, Finding, unclear
+from earmark.protocols import Comparison, Model
+from earmark.records.request import Request
+from earmark.records.verdict import Fault, note, unclear
 from earmark.rules import Work
 
 Mode = Literal["replay", "reexecute"]
@@ -35,8 +37,6 @@ def replay(works: Sequence[Work], model: Model, judge: Judge, batch_size: int, m
     try:
         if mode == "reexecute":
             find_exact(works, model, batch_size)
-        for work in (work for work in works if not work.exact):
-            work.findings += _faint(work, model)
         compared = [work for work in works if work.open and not work.exact]
         _compare(compared, model, batch_size, mode)
         _match(compared, model, judge, batch_size)
@@ -50,16 +50,6 @@ def replay(works: Sequence[Work], model: Model, judge: Judge, batch_size: int, m
         works[0].findings.append(unclear("replay.failed", "verifier", found, "a replay"))
 
 
-def _faint(work: Work, model: Model) -> list[Finding]:
-    """Say whether honest machines would differ on this audio; who chose where it is cut answers for that."""
-    least = least_deviation(model, work.inputs)
-    if least >= FAINT:
-        return []
-    fault: Fault = "provider" if work.request_inside else "input"
-    expected = f"{FAINT:g} or more, as the normalisation of this model's features magnifies the rounding of such a band"
-    return [unclear("audio.faint", fault, f"a mel band whose log energy varies by {least:.2g}", expected)]
-
-
 def _compare(works: Sequence[Work], model: Model, batch_size: int, mode: Mode) -> None:
     """Force all outputs through the reference, decode those again that ask for it, and compare."""
     if not works:
@@ -70,10 +60,40 @@ def _compare(works: Sequence[Work], model: Model, batch_size: int, mode: Mode) -
     reruns = _in_turn(family.rerun, model if mode == "reexecute" else reference, again, batch_size)
     for work in works:
         if work.request is not None:
-            work.replays, redone = replays[id(work)], reruns.get(id(work))
-            work.comparison = family.compare(
-                work.traces, work.replays, model=reference, request=work.request, reruns=redone
-            )
+            work.replays = replays[id(work)]
+            work.comparison = _comparison(work, reruns.get(id(work)), work.request, reference)
+
+
+def _comparison(work: Work, reruns: list[Any] | None, request: Request, model: Model) -> Comparison | None:
+    """Compare a case, without its faint segments; these must hold the tokens that the reference would have chosen.
+
+    On these, honest machines differ: no size of a difference tells anything, and whoever chose the cuts answers for it.
+    """
+
+    def compared(chosen: Sequence[bool]) -> Comparison:
+        traces, replays = list(compress(work.traces, chosen)), list(compress(work.replays, chosen))
+        redone = None if reruns is None else list(compress(reruns, chosen))
+        return family_of(model).compare(traces, replays, model=model, request=request, reruns=redone)
+
+    faint = [is_faint(model, item) for item in work.inputs]
+    kept = [not each for each in faint]
+    if any(faint):
+        fault: Fault = "provider" if work.request_inside else "input"
+        found = f"a mel band whose log energy varies by {least_deviation(model, work.inputs):.2g}"
+        found += f" in {sum(faint)} of {len(faint)} segments"
+        expected = f"{FAINT:g} or more, as the normalisation of this model's features magnifies the rounding there"
+        if any(kept) and _as_chosen(compared(faint)):
+            work.findings.append(note("audio.faint", f"{found}, where the tokens are the reference's", expected, fault))
+        else:
+            work.findings.append(unclear("audio.faint", fault, found, expected))
+    comparison = compared(kept) if any(kept) else None
+    work.inputs, work.traces = list(compress(work.inputs, kept)), list(compress(work.traces, kept))
+    work.replays = list(compress(work.replays, kept))
+    return comparison
+
+
+def _as_chosen(comparison: Comparison) -> bool:
+    return not comparison.findings and comparison.fingerprint.get("margin_mismatches") == 0
 
 
 def _match(works: Sequence[Work], model: Model, judge: Judge, batch_size: int) -> None:
