@@ -18,7 +18,7 @@ from earmark.budget import Budget
 from earmark.calibrate import Shares, calibrate
 from earmark.decision.score import fit_scale
 from earmark.errors import RecordError, UsageError
-from earmark.fingerprint.matched import along, matched_filter
+from earmark.fingerprint.matched import along, excess, matched_filter
 from earmark.profiles import PROFILE_FILE, load_profile
 from earmark.runs import Run
 from earmark.scenarios import scenario
@@ -36,7 +36,8 @@ def made_profile(reference, recipes):
     rows = []
     for i in range(700):
         along = {f"along_{name}": max(0.1 * rng.standard_normal(), 0.0) for name in recipes}
-        values = {"logprob_l1": float(0.04 * np.exp(0.8 * rng.standard_normal())), **along}
+        excess = {f"excess_{name}": float(np.exp(3 * rng.standard_normal())) for name in recipes}
+        values = {"logprob_l1": float(0.04 * np.exp(0.8 * rng.standard_normal())), **along, **excess}
         rows.append(row(f"c{i}", "a", (0.0, 0.0), statistics=values))
     made = calibrate(Run(rows), ("logprob_l1",), recipes=recipes)
     info = reference.info
@@ -91,6 +92,38 @@ def test_along_is_that_of_the_definition():
     assert math.isnan(matched_filter(own, np.zeros((7, 3)), np.zeros((7, 3))).along)
 
 
+def test_excess_is_that_of_the_definition():
+    """Against a plain loop; nothing to compare is NaN, and the own direction makes no difference."""
+    rng = np.random.default_rng(3)
+    own, other = rng.standard_normal((2, 40, 3)) * rng.uniform(0.1, 2, (40, 1))
+    own[2, 1] = np.nan
+    rows = [np.flatnonzero(~np.isnan(row)) for row in own]
+    sizes = [float(((own[p, k] - own[p, k].mean()) ** 2).sum()) for p, k in enumerate(rows)]
+    energy = [float(((other[p, k] - other[p, k].mean()) ** 2).sum()) for p, k in enumerate(rows)]
+    near = [np.mean([energy[min(max(q, 0), 39)] for q in range(p - 8, p + 9)]) for p in range(40)]
+    least = 0.02 * np.median(sizes)
+    logs = [math.log((size + least) / (e + np.median(energy))) for size, e in zip(sizes, near, strict=True)]
+    assert excess(own, other) == pytest.approx(math.exp(np.mean(logs)))
+    assert excess(-own, other) == pytest.approx(excess(own, other))
+    assert math.isnan(matched_filter(own, np.zeros((40, 3)), np.zeros((40, 3))).excess)
+    assert 0 < excess(np.zeros((40, 3)), other) < 1e-9
+
+
+def test_a_cheat_outside_the_library_shows_by_its_size():
+    """Clips differ tenfold in sensitivity, so its size alone tells nothing; against the alternative's it does."""
+    rng = np.random.default_rng(4)
+
+    def measured(extra):
+        size = np.exp(rng.standard_normal() + np.sin(np.arange(120) / 20 + rng.uniform(0, 6)))[:, None]
+        noise, direction, other = size * rng.standard_normal((3, 120, 8))
+        return excess(noise + extra * other, direction), float(np.abs(noise + extra * other).mean())
+
+    honest, cheats = (np.log([measured(extra) for _ in range(200)]) for extra in (0.0, 1.0))
+    (shift, plain), spread = np.median(cheats, axis=0) - np.median(honest, axis=0), honest.std(axis=0)
+    assert shift / spread[0] > 4
+    assert plain / spread[1] < 1
+
+
 def test_what_all_listed_values_share_is_no_direction():
     """The normaliser of the softmax moves them together."""
     rng = np.random.default_rng(1)
@@ -114,7 +147,7 @@ def test_a_linear_channel_has_no_logarithm():
     scale = fit_scale(["along_int8"], values, linear=["along_int8"])
     low, high = scale.scores(np.array([[1.0], [2.0]])) - scale.scores(np.array([[0.0]]))
     assert high == pytest.approx(2 * low)
-    assert scale.scores(values).max() <= 1.5
+    assert scale.scores(values).max() <= 1
 
 
 def test_a_recipe_that_broke_is_no_verdict(bf16, clips, monkeypatch):
@@ -150,7 +183,8 @@ def test_a_look_at_first_layers_does_not_miss_the_direction(bf16, clips):
         (["int7"], {"along_int7": 0.1}, "no recipe 'int7'"),
         (["int8", "fp8", "nf4", "int4-g64"], {}, "4 recipes; expected 3 at most"),
         (["int8"], {}, "40 honest rows without along_int8, of clip 'c0' first"),
-        (["int8"], {"along_int8": math.nan}, "along_int8 applies to no clip"),
+        (["int8"], {"along_int8": math.nan, "excess_int8": 1.0}, "along_int8 applies to no clip"),
+        (["int8"], {"along_int8": 0.1}, "40 honest rows without excess_int8, of clip 'c0' first"),
     ],
 )
 def test_a_calibration_needs_rows_that_were_measured_with_its_recipes(recipes, statistics, message):

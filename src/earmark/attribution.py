@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.errors import UsageError
-from earmark.fingerprint.matched import Match, along_name, matched_filter
+from earmark.fingerprint.matched import Match, matched_filter, matched_names
 from earmark.loading import family_of
 from earmark.protocols import AttributableFamily, Model
 from earmark.rules import Work
@@ -58,15 +58,17 @@ class Attribution:
             for part, value in (("projection", match.projection), ("unexplained", match.unexplained))
         }
 
-    def along(self) -> dict[str, float]:
-        """Return how far the provider deviates along each recipe, as statistics; see `Match.along`.
+    def statistics(self) -> dict[str, float]:
+        """Return how far the provider deviates along each recipe, and how much; see `Match.along` and `Match.excess`.
 
         Example:
-            >>> match = Match(projection=0.98, unexplained=0.01, along=0.7)
-            >>> Attribution(name="int8", matches={"int8": match}).along()
-            {'along_int8': 0.7}
+            >>> match = Match(projection=0.98, unexplained=0.01, along=0.7, excess=1.2)
+            >>> Attribution(name="int8", matches={"int8": match}).statistics()
+            {'along_int8': 0.7, 'excess_int8': 1.2}
         """
-        return {along_name(name): match.along for name, match in self.matches.items()}
+        found = [*self.matches.values()]
+        values = (*(match.along for match in found), *(match.excess for match in found))
+        return dict(zip(matched_names([*self.matches]), values, strict=True))
 
     def __str__(self) -> str:
         """Return the name, with T of the recipe, or of the nearest one.

@@ -15,7 +15,7 @@ from earmark.decision.betting import TOLERANCE
 from earmark.decision.conformal import clips_needed, conformal_p, promised_rate
 from earmark.decision.score import Scale, fit_scale
 from earmark.errors import UsageError
-from earmark.fingerprint.matched import along_name
+from earmark.fingerprint.matched import along_names, matched_names
 from earmark.fingerprint.types import FINGERPRINT_VERSION
 from earmark.limits import DEFAULT_K
 from earmark.profiles import Profile, provenance
@@ -137,18 +137,18 @@ def calibrate(
     Raises:
         UsageError: The run mixes models, has no honest rows, or too few clips for the rate.
     """
-    along = _along(recipes)
-    channels = (*channels, *along)
+    matched = _matched(recipes)
+    channels = (*channels, *matched)
     rows = [_by_rules(row) for row in run if row.honest]
     first = _one_kind(rows, run)
-    _check_matched(rows, along)
+    _check_matched(rows, matched)
     split = split_bases([row.base for row in rows], shares)
     needed = max(LEAST_DEVELOPMENT, len(channels))
     if len(split.development) < needed:
         raise UsageError(f"{len(split.development)} development clips; {needed} or more are needed to fit the scale")
     development = Run(row for row in rows if row.base in split.development)
     channels = [name for name in channels if np.isfinite(development.matrix([name])).any()]
-    scale = fit_scale(channels, development.matrix(channels), linear=along, slack=slack, limits=limits)
+    scale = fit_scale(channels, development.matrix(channels), linear=along_names(recipes), slack=slack, limits=limits)
     scores = _largest(rows, split.conformal, scale)
     promised = _rate(rate, scores)
     return Profile(
@@ -190,15 +190,15 @@ def _one_kind(rows: Sequence[Row], run: Sequence[Row]) -> Row:
     return rows[0]
 
 
-def _along(recipes: Sequence[str]) -> tuple[str, ...]:
+def _matched(recipes: Sequence[str]) -> tuple[str, ...]:
     if len(recipes) > MOST_RECIPES:
         raise UsageError(f"{len(recipes)} recipes; expected {MOST_RECIPES} at most")
-    return tuple(along_name(recipe.name) for recipe in recipes_of(recipes))
+    return matched_names([recipe.name for recipe in recipes_of(recipes)])
 
 
-def _check_matched(rows: Sequence[Row], along: Sequence[str]) -> None:
+def _check_matched(rows: Sequence[Row], matched: Sequence[str]) -> None:
     """Refuse rows that were not measured with the recipes: a channel fitted to nothing would accuse at random."""
-    for name in along:
+    for name in matched:
         if missing := [row.clip for row in rows if row.statistics and name not in row.statistics]:
             found = f"{len(missing)} honest rows without {name}, of clip {missing[0]!r} first"
             raise UsageError(f"{found}; expected rows that were all measured with this recipe")

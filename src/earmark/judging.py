@@ -119,7 +119,7 @@ class Judge:
         elif not own.p_value > header.rate:  # NaN
             findings.append(unclear("statistics.none", "input", "no statistic applies", "one at least"))
             return Judgement(findings=tuple(findings), profile=profile.name)
-        if not part and (missing := [name for name in header.along if math.isnan(comparison.fingerprint[name])]):
+        if not part and (missing := [name for name in header.matched if math.isnan(comparison.fingerprint[name])]):
             expected = "a direction for each recipe of the profile"
             findings.append(unclear("statistics.recipe", "verifier", f"no {', '.join(missing)}", expected))
         return Judgement(findings=tuple(findings), profile=profile.name, p_value=None if part else own.p_value)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from earmark.errors import UsageError
 from earmark.faint import is_faint
-from earmark.fingerprint.matched import along_name
+from earmark.fingerprint.matched import matched_names
 from earmark.fingerprint.types import Fingerprint
 from earmark.judging import Judge
 from earmark.loading import family_of
@@ -93,8 +93,8 @@ def _findings(work: Work, distances: NDArray[np.float64], judge: Judge, family: 
         return [seen]
     strategy, level = work.request.decoding.strategy, work.evidence.level
     known = {"sketch_distance": float(distances.mean()), "sketch_distance_max": float(distances.max())}
-    along = map(along_name, judge.recipes(strategy, level))
-    names = (*(statistic.name for statistic in family.statistics), *along)
+    matched = matched_names(judge.recipes(strategy, level))
+    names = (*(statistic.name for statistic in family.statistics), *matched)
     fingerprint = Fingerprint(family.name, names, tuple(known.get(name, math.nan) for name in names))
     judgement = judge.judge(
         Comparison(fingerprint=fingerprint, findings=(), positions=len(distances)),

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from earmark.attribution import attribute, recipes_of
 from earmark.exact import find_exact
 from earmark.faint import FAINT, is_faint, least_deviation
-from earmark.fingerprint.matched import along_name
+from earmark.fingerprint.matched import matched_names
 from earmark.judging import Judge
 from earmark.loading import family_of
 from earmark.protocols import Comparison, Model
@@ -106,8 +106,8 @@ def _match(works: Sequence[Work], model: Model, judge: Judge, batch_size: int) -
         found = attribute(group, model.in_float32(), recipes_of(names), batch_size=batch_size)
         for work, own in zip(group, found, strict=True):
             if work.comparison is not None:
-                along = dict.fromkeys(map(along_name, names), math.nan) | (own.along() if own else {})
-                fingerprint = work.comparison.fingerprint.extended(along)
+                matched = dict.fromkeys(matched_names(names), math.nan) | (own.statistics() if own else {})
+                fingerprint = work.comparison.fingerprint.extended(matched)
                 work.comparison = replace(work.comparison, fingerprint=fingerprint)
 
 

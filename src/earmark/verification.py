@@ -190,7 +190,7 @@ def _attributed(
 def _named(verdict: Verdict, found: Attribution) -> Verdict:
     fingerprint = verdict.fingerprint
     if fingerprint is not None:
-        fingerprint = replace(fingerprint, shape={**fingerprint.shape, **found.shape()}).extended(found.along())
+        fingerprint = replace(fingerprint, shape={**fingerprint.shape, **found.shape()}).extended(found.statistics())
     return replace(verdict, attribution=str(found), fingerprint=fingerprint)
 
 

@@ -12,16 +12,18 @@ from earmark.errors import UsageError
 
 Floats = NDArray[np.floating]
 
-LEAST_WIDTH = 0.5
-"""A channel's q99 lies at least this far above its median, in log units: rounding noise is no yardstick."""
+LEAST_WIDTH = 0.3
+"""A channel reaches at least this far above its median, in log units: rounding noise is no yardstick."""
+TAIL = 0.05
+"""Share of the honest values that the tail of a channel is measured on."""
+BEYOND = 1e-4
+"""Share of honest values that score above 1, if the tail goes on as it begins."""
 FLOOR_SHARE = 0.1
 """The floor below a channel is this share of its largest honest value."""
 TINY = 1e-12
 """The floor of a channel that is 0 on every honest clip."""
 ROUNDING = 1e-6
 """With a slack, honest machines are taken to differ by this much at least: float32 numbers of the order of ten."""
-HIGHEST = 1.5
-"""No honest value of the development split scores more than this in any channel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,10 +176,9 @@ def _fit_channel(values: Floats, slack: float, limit: float) -> tuple[float, flo
         return 1.0, 0.0, 1.0, 0.0
     floor = FLOOR_SHARE * float(values.max()) + TINY
     logs = np.log(np.maximum(values, 0.0) + floor)
-    median, q99 = np.quantile(logs, [0.5, 0.99])
-    width = max(float(q99 - median), float(logs.max() - median) / HIGHEST, LEAST_WIDTH)
+    median, width = float(np.median(logs)), max(_reach(logs), LEAST_WIDTH)
     if slack == 1:
-        return floor, float(median), width, 0.0
+        return floor, median, width, 0.0
     highest = float(values.max())
     least = max(highest, min(slack * max(highest, ROUNDING), limit))
     return floor, float(np.log(least + floor)), width, least
@@ -186,5 +187,14 @@ def _fit_channel(values: Floats, slack: float, limit: float) -> tuple[float, flo
 def _fit_linear(values: Floats) -> tuple[float, float, float, float]:
     if not len(values):
         return 0.0, 0.0, 1.0, 0.0
-    median, q99 = np.quantile(values, [0.5, 0.99])
-    return 0.0, float(median), max(float(q99 - median), float(values.max() - median) / HIGHEST, TINY), 0.0
+    return 0.0, float(np.median(values)), max(_reach(values), TINY), 0.0
+
+
+def _reach(values: Floats) -> float:
+    """Return how far above the median honest values reach: to the quantile 1 - 1e-4 of an exponential tail, or farther.
+
+    The largest of many channels is compared, so all must be equally rare where they score 1, whatever their tails.
+    """
+    start = np.quantile(values, 1 - TAIL)
+    beyond = float(np.mean(values[values >= start] - start)) * np.log(TAIL / BEYOND)
+    return float(max(start + beyond, values.max()) - np.median(values))

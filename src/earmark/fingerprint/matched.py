@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,12 @@ CLIP_NATS = 5.0
 """One coordinate differs at most by this, so that a single tail token does not decide."""
 NEIGHBOURS = 2
 """Positions to each side over which the sensitivity of one is averaged."""
+WIDE = 8
+"""The same where sizes are compared."""
+TINY = 1e-20
+"""Energy of float64's own rounding: the logarithm of none is not asked for."""
+LEAST_ENERGY = 0.02
+"""Share of the median energy that is added to each, so that one position of almost none does not decide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +37,27 @@ class Match:
     projection: float
     unexplained: float
     along: float = float("nan")
+    excess: float = float("nan")
 
 
-def along_name(alternative: str) -> str:
-    """Return the name of the statistic `Match.along` of an alternative.
+def along_names(alternatives: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the statistics `Match.along`.
 
     Example:
-        >>> along_name("int8")
-        'along_int8'
+        >>> along_names(["int8"])
+        ('along_int8',)
     """
-    return f"along_{alternative}"
+    return tuple(f"along_{name}" for name in alternatives)
+
+
+def matched_names(alternatives: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of all statistics of a match: `along` of every alternative, then `excess` of every one.
+
+    Example:
+        >>> matched_names(["int8"])
+        ('along_int8', 'excess_int8')
+    """
+    return (*along_names(alternatives), *(f"excess_{name}" for name in alternatives))
 
 
 def matched_filter(provider: Floats, reference: Floats, alternative: Floats) -> Match:
@@ -71,7 +89,12 @@ def matched_filter(provider: Floats, reference: Floats, alternative: Floats) -> 
     rest = own - other
     left = float(rest @ rest) / deviation if deviation > 0 else float("inf")
     projection = float(own @ other) / energy
-    return Match(projection=projection, unexplained=left, along=along(deviation_rows, direction_rows))
+    return Match(
+        projection=projection,
+        unexplained=left,
+        along=along(deviation_rows, direction_rows),
+        excess=excess(deviation_rows, direction_rows),
+    )
 
 
 def along(deviation: Floats, direction: Floats) -> float:
@@ -102,11 +125,48 @@ def along(deviation: Floats, direction: Floats) -> float:
     energy = (d * d).sum(axis=1)
     if not energy.any():
         return float("nan")
-    window = np.full(2 * NEIGHBOURS + 1, 1 / (2 * NEIGHBOURS + 1))
-    local = np.convolve(np.pad(energy, NEIGHBOURS, mode="edge"), window, "valid")
-    variance = local + np.median(energy[energy > 0])
+    variance = _sensitivity(energy, NEIGHBOURS)
     found = float(((x * d).sum(axis=1) / variance).sum() / np.sqrt((energy / variance).sum()))
     return max(found, 0.0)
+
+
+def excess(deviation: Floats, direction: Floats) -> float:
+    """Return how large a deviation is against that of an alternative at the same positions, whatever its direction.
+
+    Clips differ in how sensitive the network is to them, and so do the distances of honest providers. The alternative
+    is as sensitive, so its energy is the yardstick: rounding has a steady share of it, and a cheat outside the library
+    adds to that share. The mean is geometric, so that a few positions decide nothing.
+
+    Args:
+        deviation: z_provider - z_reference, (positions, listed); NaN where the provider says nothing.
+        direction: z_alternative - z_reference, same shape.
+
+    Returns:
+        exp mean_p log((|x_p|^2 + c) / (e_p + median e)), e_p the energy of the direction about p, c a fiftieth of the
+        median |x_p|^2; NaN where the direction is 0 everywhere.
+
+    Source: our own; a ratio of two energies, as in an F test.
+
+    Example:
+        >>> direction = np.array([[0.1, -0.1], [9.0, -9.0], [0.1, -0.1]])
+        >>> round(excess(2 * direction, direction) / excess(direction, direction), 3)
+        4.0
+    """
+    known = ~np.isnan(deviation)
+    x, d = (_centred(values, known) for values in (deviation, direction))
+    own, energy = (x * x).sum(axis=1), (d * d).sum(axis=1)
+    if not energy.any():
+        return float("nan")
+    ratios = (own + LEAST_ENERGY * np.median(own) + TINY) / _sensitivity(energy, WIDE)
+    return float(np.exp(np.mean(np.log(ratios))))
+
+
+def _sensitivity(energy: Floats, neighbours: int) -> Floats:
+    """Return the energy of the positions about each one, plus the median energy."""
+    window = np.full(2 * neighbours + 1, 1 / (2 * neighbours + 1))
+    local = np.convolve(np.pad(energy, neighbours, mode="edge"), window, "valid")
+    sensitivity: Floats = local + np.median(energy[energy > 0])
+    return sensitivity
 
 
 def _centred(values: Floats, known: NDArray[np.bool_]) -> Floats:

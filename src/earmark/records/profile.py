@@ -9,7 +9,7 @@ import msgspec
 
 from earmark.decision.betting import TOLERANCE
 from earmark.decision.conformal import upper_bound
-from earmark.fingerprint.matched import along_name
+from earmark.fingerprint.matched import along_names, matched_names
 from earmark.fingerprint.types import FINGERPRINT_VERSION
 from earmark.records.codec import Count, Digest, Name, Record
 from earmark.records.evidence import Level, Precision
@@ -122,14 +122,19 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     least: Numbers = ()
 
     @property
+    def matched(self) -> tuple[str, ...]:
+        """The channels of the recipes, the last ones."""
+        return matched_names(self.recipes)
+
+    @property
     def along(self) -> tuple[str, ...]:
-        """The channels of the recipes."""
-        return tuple(map(along_name, self.recipes))
+        """Those of them that are projections, see `Scale.linear`."""
+        return along_names(self.recipes)
 
     def __post_init__(self) -> None:
         """Refuse a scale that does not fit its channels, and recipes that are no channels."""
-        if self.channels[len(self.channels) - len(self.recipes) :] != self.along:
-            raise ValueError(f"recipes {', '.join(self.recipes)} need the last channels {', '.join(self.along)}")
+        if self.channels[len(self.channels) - len(self.matched) :] != self.matched:
+            raise ValueError(f"recipes {', '.join(self.recipes)} need the last channels {', '.join(self.matched)}")
         sizes = {len(self.channels), len(self.floor), len(self.median), len(self.width), len(self.least or self.floor)}
         numbers = (*self.floor, *self.median, *self.width, *self.least)
         if len(sizes) > 1 or not all(map(math.isfinite, numbers)):
