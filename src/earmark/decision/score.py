@@ -37,7 +37,7 @@ class Scale:
         channels: Names of statistics, in their fixed order.
         floor: Added before the logarithm, one per channel.
         median: Median of the honest logarithms.
-        width: Distance of their 99 % quantile from the median, or of the largest, divided by 1.5, where that is more.
+        width: Distance from the median to where one honest value in 10 000 lies, by its tail, or to the largest.
         least: What any honest machine may differ by, one per channel; no number for none.
     """
 
@@ -121,8 +121,10 @@ def fit_scale(
 ) -> Scale:
     """Measure a scale on honest clips of a development split.
 
-    A channel that is 0 on nearly every honest clip (margins) has no width at its 99 % quantile, and its rare values
-    would drown all others; so the floor is a tenth of the largest honest value, and no honest value scores above 1.5.
+    What decides is the largest of many channels, so all are to be equally rare where they score 1: at the quantile
+    1 - 1e-4, where an exponential tail with the mean excess of the largest 5 % has it, or at the largest honest value if
+    that lies farther. A channel that is 0 on nearly every honest clip (margins) has no floor of its own: a tenth of the
+    largest honest value is added before the logarithm, so that its rare values do not drown all others.
     A channel that never applies scores 0. An infinite value lies beyond any scale and takes no part in fitting one.
 
     Honest providers own machines that were not measured. With a slack of 10, ten times the largest honest value of each
