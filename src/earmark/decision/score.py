@@ -122,8 +122,8 @@ def fit_scale(
     """Measure a scale on honest clips of a development split.
 
     What decides is the largest of many channels, so all are to be equally rare where they score 1: at the quantile
-    1 - 1e-4, where an exponential tail with the mean excess of the largest 5 % has it, or at the largest honest value if
-    that lies farther. A channel that is 0 on nearly every honest clip (margins) has no floor of its own: a tenth of the
+    1 - 1e-4, where an exponential tail with the mean excess of the largest 5 % has it, or at the largest honest value
+    where that lies farther. A channel that is 0 on nearly every honest clip (margins) has no floor of its own: a tenth of the
     largest honest value is added before the logarithm, so that its rare values do not drown all others.
     A channel that never applies scores 0. An infinite value lies beyond any scale and takes no part in fitting one.
 
@@ -145,7 +145,7 @@ def fit_scale(
         UsageError: There are no clips, the shape does not fit, or the slack is below 1.
 
     Example:
-        >>> scale = fit_scale(["a"], np.exp(np.linspace(0, 1, 101))[:, None])
+        >>> scale = fit_scale(["a"], np.exp(np.linspace(0, 0.1, 101))[:, None])
         >>> scale.channels, bool(scale.width[0] == LEAST_WIDTH)
         (('a',), True)
     """
