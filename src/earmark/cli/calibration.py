@@ -36,8 +36,8 @@ from earmark.study import Sample, study
 
 DEFAULT_RECIPES = {"bf16": ("int8", "fp8", "kv-fp8")}
 """By claimed precision; the weights' errors of these are smaller than the honest noise of the precision."""
-DEFAULT_SLACK = {"fp32": 300.0}
-"""By claimed precision: float32 noise lies four orders below that of int8 weights, 16-bit noise touches it."""
+DEFAULT_SLACK = {"fp32": 300.0, "fp16": 3.0}
+"""By claimed precision: float32 noise lies four orders below that of int8 weights, float16's one, bfloat16's touches it."""
 NO_RECIPE = "none"
 CLIPS_FOR_RATE = 7 / 3
 """Clips per calibration clip: a seventh fits the scale, three sevenths calibrate, three are held out."""
@@ -56,8 +56,8 @@ def calibrate(
         typer.Option(
             min=1.0,
             help="Factor by which honest machines that were not measured may differ beyond the largest value here "
-            "before it counts at all, but never beyond the documented bounds. By default 300 for float32, whose noise "
-            "lies far below every cheat in the embedded models, and 1 otherwise.",
+            "before it counts at all, but never beyond the documented bounds. By default 300 for float32 and 3 for "
+            "float16, whose noise lies far below int8 weights in the embedded models, and 1 for bfloat16.",
         ),
     ] = None,
     recipe: Annotated[
