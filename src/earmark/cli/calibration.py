@@ -37,7 +37,7 @@ from earmark.study import Sample, study
 DEFAULT_RECIPES = {"bf16": ("int8", "fp8", "kv-fp8")}
 """By claimed precision; the weights' errors of these are smaller than the honest noise of the precision."""
 DEFAULT_SLACK = {"fp32": 300.0, "fp16": 3.0}
-"""By claimed precision: float32 noise lies four orders below that of int8 weights, float16's one, bfloat16's touches it."""
+"""By claimed precision: float32 noise lies four orders below int8 weights' and float16's one; bfloat16's touches it."""
 NO_RECIPE = "none"
 CLIPS_FOR_RATE = 7 / 3
 """Clips per calibration clip: a seventh fits the scale, three sevenths calibrate, three are held out."""

@@ -123,8 +123,8 @@ def fit_scale(
 
     What decides is the largest of many channels, so all are to be equally rare where they score 1: at the quantile
     1 - 1e-4, where an exponential tail with the mean excess of the largest 5 % has it, or at the largest honest value
-    where that lies farther. A tenth of the largest honest value is added before the logarithm, so that a channel that is
-    0 on nearly every honest clip (margins) does not drown all others with its rare values.
+    where that lies farther. A tenth of the largest honest value is added before the logarithm, so that a channel that
+    is 0 on nearly every honest clip (margins) does not drown all others with its rare values.
     A channel that never applies scores 0. An infinite value lies beyond any scale and takes no part in fitting one.
 
     Honest providers own machines that were not measured. With a slack of 10, ten times the largest honest value of each
