@@ -57,14 +57,10 @@ def scores_of(rows: list[Row], profile: Profile, drift: float = 0.0) -> Floats:
     """Return the score of each row, infinity where a rule was broken; undecided rows are left out, as in an audit."""
     rows = [row for row in rows if row.outcome != "INCONCLUSIVE"]
     values = Run(rows).matrix(profile.scale.channels) * np.exp(drift)
-    broken = np.asarray([row.outcome == "FAIL" and _broke_a_rule(row) for row in rows], bool)
+    broken = np.asarray([row.broke_a_rule for row in rows], bool)
     scores = np.where(broken, np.inf, profile.scale.scores(values))
     kept: Floats = scores[~np.isnan(scores)]
     return kept
-
-
-def _broke_a_rule(row: Row) -> bool:
-    return any(not code.startswith("statistics.") for code in row.findings)
 
 
 def clip_row(rows: list[Row], profile: Profile) -> dict[str, Any]:

@@ -185,6 +185,8 @@ def main() -> None:
                     judge = judge_of(model, strategy, level, given.profile)
                     ending = "" if strategy == "greedy" else f"-{strategy}"
                     path = folder / f"{source.replace(':', '-').replace('/', '-')}-{dtype}-{level}{ending}.jsonl"
+                    if path.exists() and isinstance(judge, Profile):
+                        judged(Run.read(path), judge)  # rows that it cannot judge are told before more are measured
                     options = {"level": level, "profile": judge, "batch_size": given.batch_size}
                     left_out = measure(model, part, usable(model, drawn), path, options)
                     run = Run.read(path)

@@ -64,7 +64,14 @@ def test_rows_judged_later_are_as_if_the_profile_had_judged_them_then(nano, clip
         assert [r.to_json() for r in judged(run, profile)] == [r.to_json() for r in by_profile]
     generous = dataclasses.replace(profile, scores=profile.scores + 99)
     assert {row.scenario for row in judged(by_profile, generous) if row.outcome == "FAIL"} == {"malformed-missing"}
-    unclear = Run([dataclasses.replace(by_profile[0], outcome="INCONCLUSIVE", findings=("audio.faint",))])
+    faint = [
+        dataclasses.replace(row, findings=("audio.faint", *row.findings), outcome="INCONCLUSIVE") for row in by_rules
+    ]
+    outcomes = [(row.outcome, row.findings[0]) for row in judged(Run(faint), profile)]
+    assert outcomes[:6] == [("INCONCLUSIVE", "audio.faint")] * 3 + [("FAIL", "audio.faint")] * 3
+    nothing = dataclasses.replace(by_rules[0], statistics=dict.fromkeys(by_rules[0].statistics, math.nan))
+    assert judged(Run([nothing]), profile)[0].findings == ("statistics.none",)
+    unclear = Run([dataclasses.replace(by_profile[0], outcome="INCONCLUSIVE", findings=("receipt.missing",))])
     assert [*judged(unclear, profile)] == [*unclear]
 
 

@@ -254,6 +254,7 @@ def score_of(verdict: Verdict, profile: Profile) -> float | None:
         The clip's score S; infinity where a rule was broken, or where the clip stays INCONCLUSIVE by the provider's
         fault; 0 for a recording that is equal bit for bit; None where it is the verifier's or the input's fault, or
         where a budget did not draw the clip: whether a clip counts must not depend on what it holds, nor on its length.
+        A clip with faint segments counts by the others, whatever stands in these.
     """
     if any(finding.code in LEFT_OUT for finding in verdict.findings):
         return None

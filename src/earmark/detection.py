@@ -15,7 +15,7 @@ from earmark.decision.score import Scale, fit_scale
 from earmark.errors import UnknownNameError
 from earmark.profiles import Profile, covers
 from earmark.registry import registry
-from earmark.runs import Row, Run
+from earmark.runs import UNDECIDED, Row, Run
 
 Floats = NDArray[np.float64]
 FEW = 80
@@ -168,7 +168,7 @@ def _kind(row: Row) -> Kind:
 def _scored(kind: Kind, rows: Run, profile: Profile | None) -> Scored:
     split, scale = _scale(rows, profile)
     values = np.full(len(rows), math.nan) if scale is None else scale.scores(rows.matrix(scale.channels))
-    broken = np.asarray([_broke_a_rule(row) for row in rows], bool)
+    broken = np.asarray([row.broke_a_rule for row in rows], bool)
     return Scored(kind=kind, rows=rows, scores=np.where(broken, np.inf, values), split=split, scale=scale)
 
 
@@ -184,11 +184,6 @@ def _scale(rows: Run, profile: Profile | None) -> tuple[Split, Scale | None]:
     return split, fit_scale(channels, values)
 
 
-def _broke_a_rule(row: Row) -> bool:
-    """Tell whether a row FAILed by something else than the size of a statistic."""
-    return row.outcome == "FAIL" and any(not code.startswith("statistics.") for code in row.findings)
-
-
 def judged(run: Run, profile: Profile) -> Run:
     """Judge rows that were measured before by a profile; rules that were broken and open questions stay what they are.
 
@@ -197,17 +192,28 @@ def judged(run: Run, profile: Profile) -> Run:
         profile: The profile.
 
     Returns:
-        The rows in order, with the outcomes that `verify` gives under this profile.
+        The rows in order, with the outcomes that `verify` gives under this profile; the fewest positions that a clip
+        needs stay those of the day when it was measured.
+
+    Raises:
+        UsageError: Rows were measured without a statistic that the profile judges by.
     """
     return Run(_judged(row, profile) for row in run)
 
 
 def _judged(row: Row, profile: Profile) -> Row:
-    if row.outcome == "INCONCLUSIVE" or _broke_a_rule(row) or not row.statistics:
+    aside = tuple(code for code in row.findings if code in UNDECIDED)
+    open_ = any(not code.startswith("statistics.") for code in row.findings if code not in aside)
+    if row.broke_a_rule or open_ or not row.statistics:
         return row
-    if profile.judge(row.statistics).p_value <= profile.header.rate:
-        return replace(row, outcome="FAIL", findings=("statistics.profile",))
-    return replace(row, outcome="PASS", findings=())
+    p_value = profile.judge(row.statistics).p_value
+    if p_value <= profile.header.rate:
+        return replace(row, outcome="FAIL", findings=(*aside, "statistics.profile"))
+    if math.isnan(p_value):
+        return replace(row, outcome="INCONCLUSIVE", findings=(*aside, "statistics.none"))
+    if any(math.isnan(row.statistics[name]) for name in profile.header.matched):
+        return replace(row, outcome="INCONCLUSIVE", findings=(*aside, "statistics.recipe"))
+    return replace(row, outcome="INCONCLUSIVE" if aside else "PASS", findings=aside)
 
 
 def detections(run: Run, profiles: Sequence[Profile] = ()) -> list[Detection]:

@@ -10,6 +10,9 @@ from earmark.protocols import BandModel, Model, SegmentInput
 FAINT = 0.003
 """Least deviation of a band's log energy; below it honest batches of one machine already differ by 3e-4 and more."""
 
+FAINT_MARGIN = 3.0
+"""Nats below the best token at which no rounding explains a token of such a segment: it was made up."""
+
 
 def least_deviation(model: Model, inputs: Iterable[SegmentInput]) -> float:
     """Return the least deviation of any band of these segments; infinite for models that normalise no bands."""

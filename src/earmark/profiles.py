@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -178,7 +179,8 @@ def find_profile(info: ModelInfo, strategy: str, level: str) -> Profile | None:
     for folder in _places():
         try:
             header = codec.decode(codec.read_bytes(folder / PROFILE_FILE), Header)
-        except (RecordError, UsageError):
+        except (RecordError, UsageError) as error:
+            warnings.warn(f"the profile {folder} is left out: {error}", stacklevel=2)
             continue
         if (header.weights, header.precision, header.strategy) == wanted:
             if header.level == level:

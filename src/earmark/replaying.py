@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from earmark.attribution import attribute, recipes_of
 from earmark.exact import find_exact
-from earmark.faint import FAINT, is_faint, least_deviation
+from earmark.faint import FAINT, FAINT_MARGIN, is_faint, least_deviation
 from earmark.fingerprint.matched import matched_names
 from earmark.judging import Judge
 from earmark.loading import family_of
 from earmark.protocols import Comparison, Model
 from earmark.records.request import Request
-from earmark.records.verdict import Fault, note, unclear
+from earmark.records.verdict import Fault, Finding, broken, decide, note, unclear
 from earmark.rules import Work
 
 Mode = Literal["replay", "reexecute"]
@@ -42,6 +42,8 @@ def replay(works: Sequence[Work], model: Model, judge: Judge, batch_size: int, m
         _match(compared, model, judge, batch_size)
     except Exception as error:  # noqa: BLE001 - the plugin border: a fault of ours is INCONCLUSIVE, never a verdict
         if len(works) > 1:
+            for work in works:
+                work.comparison = None  # of one that stays open on its own, without what would have followed
             for work in (work for work in works if work.open):
                 replay([work], model, judge, batch_size, mode)
             return
@@ -77,23 +79,29 @@ def _comparison(work: Work, reruns: list[Any] | None, request: Request, model: M
 
     faint = [is_faint(model, item) for item in work.inputs]
     kept = [not each for each in faint]
-    if any(faint):
-        fault: Fault = "provider" if work.request_inside else "input"
-        found = f"a mel band whose log energy varies by {least_deviation(model, work.inputs):.2g}"
-        found += f" in {sum(faint)} of {len(faint)} segments"
-        expected = f"{FAINT:g} or more, as the normalisation of this model's features magnifies the rounding there"
-        if any(kept) and _as_chosen(compared(faint)):
-            work.findings.append(note("audio.faint", f"{found}, where the tokens are the reference's", expected, fault))
-        else:
-            work.findings.append(unclear("audio.faint", fault, found, expected))
     comparison = compared(kept) if any(kept) else None
-    work.inputs, work.traces = list(compress(work.inputs, kept)), list(compress(work.traces, kept))
-    work.replays = list(compress(work.replays, kept))
+    if any(faint):
+        work.findings.append(_of_faint(work, compared(faint), faint, request, model))
+        work.inputs, work.traces = list(compress(work.inputs, kept)), list(compress(work.traces, kept))
+        work.replays = list(compress(work.replays, kept))
     return comparison
 
 
-def _as_chosen(comparison: Comparison) -> bool:
-    return not comparison.findings and comparison.fingerprint.get("margin_mismatches") == 0
+def _of_faint(work: Work, own: Comparison, faint: Sequence[bool], request: Request, model: Model) -> Finding:
+    """Say of the comparison of faint segments whether it keeps the clip open, is a note, or breaks a rule."""
+    fault: Fault = "provider" if work.request_inside else "input"
+    least = least_deviation(model, work.inputs)
+    found = (
+        f"{sum(faint)} of {len(faint)} segments with a mel band whose log energy hardly varies, by {least:.2g} in one"
+    )
+    expected = f"{FAINT:g} or more, as the normalisation of this model's features magnifies the rounding there"
+    mismatches, margin = (own.fingerprint.get(name, math.nan) for name in ("margin_mismatches", "margin_max"))
+    greedy = request.decoding.strategy == "greedy"  # a search is run again; the margins of its tokens are no yardstick
+    if greedy and margin > FAINT_MARGIN:
+        return broken("margin.exceeded", f"{found}, and a token {margin:.3g} nats below the best", f"{FAINT_MARGIN:g}")
+    if all(faint) or decide(own.findings) != "PASS" or (greedy and mismatches != 0):
+        return unclear("audio.faint", fault, found, expected)
+    return note("audio.faint", f"{found}, where the tokens are the reference's", expected, fault)
 
 
 def _match(works: Sequence[Work], model: Model, judge: Judge, batch_size: int) -> None:

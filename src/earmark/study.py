@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from earmark.errors import OutputError, UsageError
+from earmark.fingerprint.matched import matched_names
 from earmark.judging import RULES, ProfileLike
 from earmark.limits import DEFAULT_K
 from earmark.protocols import Model
@@ -141,12 +142,12 @@ def study(
     path, step = Path(out), advance or (lambda _: None)
     lines.drop_torn_line(path)
     done = {(row.scenario, row.clip) for row in _measured(path, reference, level, recipes)}
-    step(len(done))
     _append(path, (), step)  # what cannot be written is told before anything is measured
     options = {"k": k, "level": level, "batch_size": batch_size, "profile": profile, "recipes": recipes}
     for scenario in scenarios:
         chosen = [sample for sample in samples if wanted is None or wanted(scenario, sample)]
         missing = [sample for sample in chosen if (scenario.name, sample.name) not in done]
+        step(len(chosen) - len(missing))
         rows = measure(reference, scenario, missing, **options)  # type: ignore[arg-type]  # one type per name
         try:
             _append(path, rows, step)
@@ -187,7 +188,8 @@ def _measured(path: Path, reference: Model, level: Level, recipes: Sequence[Scen
             expected = _kind(info.name, info.weights, info.precision, level)
             raise UsageError(f"{path} holds rows of {found}; expected {expected}: give another file")
     for recipe in recipes:
-        if any(row.shape and f"match_{recipe.name}_projection" not in row.shape for row in run):
+        names = matched_names([recipe.name])
+        if any(row.statistics and not row.statistics.keys() >= {*names} for row in run):
             found = f"{path} holds rows that were not matched with {recipe.name}"
             raise UsageError(f"{found}; expected all matched: give another file")
     return run

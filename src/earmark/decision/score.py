@@ -129,7 +129,7 @@ def fit_scale(
 
     Honest providers own machines that were not measured. With a slack of 10, ten times the largest honest value of each
     channel, or ten times 1e-6 where that is more, is no difference at all (score 0), and scores begin there; channels
-    in `linear` have none. What a channel's limit calls too much is never allowed, however noisy the clips were.
+    in `linear` have none. Beyond a channel's limit only what the clips showed is allowed.
 
     Args:
         channels: Names of the statistics.
@@ -198,5 +198,5 @@ def _reach(values: Floats) -> float:
     The largest of many channels is compared, so all must be equally rare where they score 1, whatever their tails.
     """
     start = np.quantile(values, 1 - TAIL)
-    beyond = float(np.mean(values[values >= start] - start)) * np.log(TAIL / BEYOND)
+    beyond = float(np.mean(np.maximum(values - start, 0.0))) / TAIL * np.log(TAIL / BEYOND)
     return float(max(start + beyond, values.max()) - np.median(values))

@@ -143,7 +143,7 @@ def excess(deviation: Floats, direction: Floats) -> float:
 
     Returns:
         exp mean_p log((|x_p|^2 + c) / (e_p + median e)), e_p the energy of the direction about p, c a fiftieth of the
-        median |x_p|^2; NaN where the direction is 0 everywhere.
+        median |x_p|^2 above 0; NaN where the direction is 0 everywhere.
 
     Source: our own; a ratio of two energies, as in an F test.
 
@@ -157,7 +157,8 @@ def excess(deviation: Floats, direction: Floats) -> float:
     own, energy = (x * x).sum(axis=1), (d * d).sum(axis=1)
     if not energy.any():
         return float("nan")
-    ratios = (own + LEAST_ENERGY * np.median(own) + TINY) / _sensitivity(energy, WIDE)
+    least = LEAST_ENERGY * np.median(own[own > 0]) if own.any() else TINY
+    ratios = (own + least) / _sensitivity(energy, WIDE)
     return float(np.exp(np.mean(np.log(ratios))))
 
 
