@@ -138,10 +138,8 @@ def test_a_fault_elsewhere_does_not_take_the_statistics_out_of_a_clip_that_stays
         _spliced(honest().record(model, [clip])[0], cheat.record(model, [clip])[0]),
         *honest().record(model, [fine]),
     ]
-    real = earmark.replaying._match
-    monkeypatch.setattr(
-        earmark.replaying, "_match", lambda works, *rest: 1 / 0 if len(works) > 1 else real(works, *rest)
-    )
+    real = replaying._match
+    monkeypatch.setattr(replaying, "_match", lambda works, *rest: 1 / 0 if len(works) > 1 else real(works, *rest))
     outcomes = [verdict.outcome for verdict in _verify(model, [clip, fine], evidence)]
     assert outcomes[1] == "PASS"
     assert outcomes[0] in ("INCONCLUSIVE", "FAIL")
