@@ -196,6 +196,16 @@ def test_profile_of_another_model_or_version(profile, nano):
         profile.judge(other)
 
 
+def test_a_profile_that_cannot_be_read_is_named(nano, tmp_path, monkeypatch):
+    """Nothing is found then, and why not is said."""
+    calibrated(nano).save(tmp_path / "mine")
+    monkeypatch.setenv("EARMARK_PROFILES", str(tmp_path))
+    assert find_profile(nano.info, "greedy", "scores").header.development == 100
+    (tmp_path / "mine" / PROFILE_FILE).write_text("{}")
+    with pytest.warns(UserWarning, match="mine is left out: .*format"):
+        find_profile(nano.info, "greedy", "scores")
+
+
 def test_found_by_weights_precision_decoding_and_level(profile, nano, tmp_path, monkeypatch):
     info = dataclasses.replace(nano.info, weights="0" * 64)
     monkeypatch.setenv("EARMARK_PROFILES", str(tmp_path))
