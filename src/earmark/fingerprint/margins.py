@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 
-TIE_NATS = {"fp32": 2e-3, "fp16": 0.05, "bf16": 0.4}
+TIE_NATS = {"fp32": 2e-3, "fp16": 0.1, "bf16": 0.8}
 """Margins up to this much are near-ties that honest arithmetic of that precision may flip.
 
 fp32: float32 kernels differ by about 1e-5 in a logit; fp16 and bf16: a logit of 16 is spaced 2^-6 and 2^-3, of which
-honest batches move a few steps. Figures in docs/explanation/statistics.md.
+honest batches move a few steps: up to 0.054 and 0.39 nats on 2 400 clips of the calibration corpus. Beyond, a rule is
+broken, whatever a profile says; below, its `margin_max` is judged like any other channel.
 """
 
 
