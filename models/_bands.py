@@ -17,9 +17,9 @@ LARGEST = 1e6
 def least_deviation(normalised: ArrayLike) -> float:
     """Return the standard deviation that the log energy had in the band that varied least.
 
-    Normalisation leaves s / (s + epsilon) of a deviation s, close below 1, from which s follows. It divides each band by
-    its deviation and so magnifies the rounding of a band that hardly varies: of clips that are nearly silent, or that
-    have no energy in some band at all.
+    Normalisation leaves s / (s + epsilon) of a deviation s, close below 1, from which s follows. It divides each band
+    by its deviation and so magnifies the rounding of a band that hardly varies: of clips that are nearly silent, or
+    that have no energy in some band at all.
 
     Args:
         normalised: Features of one clip without padding, (frames, bands), float32 or finer.
