@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.calibrate import split_bases, turns
+from earmark.calibrate import one_each, split_bases
 from earmark.decision.conformal import conformal_p, upper_bound
 from earmark.decision.operating import exact_interval
 from earmark.decision.simulation import first_alarms
@@ -47,10 +47,9 @@ class Size:
 
 
 def held_out(run: Run) -> list[Row]:
-    """Return one honest row of every held-out base clip, the scenarios in turn, as the calibration tests them."""
+    """Return one honest row of every held-out base clip, as the calibration tests them."""
     honest = run.where(lambda row: row.honest)
-    turn = turns(split_bases([row.base for row in honest]).held_out, honest.scenarios())
-    return [row for row in honest if turn.get(row.base) == row.scenario]
+    return one_each(honest, split_bases([row.base for row in honest]).held_out)
 
 
 def scores_of(rows: list[Row], profile: Profile, drift: float = 0.0) -> Floats:

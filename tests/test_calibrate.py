@@ -12,7 +12,7 @@ import pytest
 from made_profiles import CHANNELS, calibrated, row
 
 import earmark
-from earmark.calibrate import Shares, calibrate, split_bases
+from earmark.calibrate import Shares, calibrate, split_bases, turns
 from earmark.errors import RecordError, UsageError
 from earmark.fingerprint.types import Fingerprint
 from earmark.profiles import PROFILE_FILE, SCORES_FILE, find_profile, load_profile
@@ -86,6 +86,17 @@ def test_held_out_clips_are_counted(profile):
     assert profile.header.held_out.alarms <= 6
     assert profile.header.held_out.upper() < 0.01
     assert profile.header.scenarios == ("a", "b")
+
+
+def test_held_out_clips_that_were_measured_once_all_count_in_any_order():
+    """As `earmark calibrate` measures them, one held-out clip under one scenario; and the rows lie in another order."""
+    run = honest_run(700)
+    held_out = split_bases([each.base for each in run]).held_out
+    turn = turns(held_out, run.scenarios())
+    once = [each for each in run if turn.get(each.base, each.scenario) == each.scenario]
+    there, back = (calibrate(Run(rows), CHANNELS).header.held_out for rows in (once, once[::-1]))
+    assert there == back
+    assert there.clips == len(held_out)
 
 
 def test_saved_and_loaded(profile, tmp_path):

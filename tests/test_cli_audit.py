@@ -35,6 +35,10 @@ def test_audit_shows_every_clip_and_its_decision(recorded, nano, tmp_path, capsy
     [
         (["calibrate", MODEL, str(CLIPS), "--out", "OUT", "--rate", "1e-3"], "needs 2332 clips; 24 were given"),
         (["calibrate", MODEL, str(CLIPS), "--out", "OUT", "--rate", "7"], "between 0 and 1"),
+        (
+            ["calibrate", MODEL, str(CLIPS), "--out", "OUT", "--level", "compact", "--recipe", "int8"],
+            "the recipe int8 at the level compact, which shows no lists",
+        ),
         (["audit", str(CLIPS), "--model", MODEL, "--log", "OUT"], "evidence.msgpack"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,6 +91,32 @@ def turns(bases: Collection[str], scenarios: Sequence[str]) -> dict[str, str]:
         {'a': 'honest-batch-1', 'b': 'honest-batch-3', 'c': 'honest-batch-1'}
     """
     return {base: scenarios[i % len(scenarios)] for i, base in enumerate(sorted(bases))}
+
+
+def one_each(rows: Iterable[Row], bases: Collection[str]) -> list[Row]:
+    """Return one row of every base clip that was measured: its own scenarios in turn, whatever the order of the rows.
+
+    Args:
+        rows: Honest rows.
+        bases: Names of the base clips to return, such as the held-out ones.
+
+    Returns:
+        The rows, by name of the base clip.
+
+    Example:
+        >>> from earmark.runs import Row
+        >>> facts = {"model": "m", "weights": "", "family": "ctc", "precision": "fp32", "level": "sketch"}
+        >>> said = {"honest": True, "outcome": "PASS"}
+        >>> rows = [Row(clip=clip, base=clip, scenario=name, **facts, **said) for name in ("s", "t") for clip in "ab"]
+        >>> [(row.base, row.scenario) for row in one_each(rows, ["a", "b"])]
+        [('a', 's'), ('b', 't')]
+    """
+    measured: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.base in bases:
+            measured.setdefault(row.base, []).append(row)
+    sorted_rows = [sorted(measured[base], key=lambda row: (row.scenario, row.clip)) for base in sorted(measured)]
+    return [each[i % len(each)] for i, each in enumerate(sorted_rows)]
 
 
 def _digest(name: str) -> bytes:
@@ -242,9 +268,8 @@ def _test(
     calibration: NDArray[np.float64],
     rate: float,
 ) -> HeldOut:
-    """Count false alarms on held-out clips, scenarios in turn."""
-    turn = turns(bases, Run(rows).scenarios())
-    chosen = [row for row in rows if turn.get(row.base) == row.scenario]
+    """Count false alarms on held-out clips, one row of each."""
+    chosen = one_each(rows, bases)
     scores = _scores(chosen, scale)
     alarms = int((conformal_p(scores, calibration) <= rate).sum()) if len(scores) else 0
     broken = sum(bool(np.isposinf(score)) for score in scores)
