@@ -88,7 +88,7 @@ def _weights() -> list[tuple[str, Scenario]]:
     plain = [
         eight_bits(), eight_bits(sharing="tensor"), eight_bits(part="encoder"), quantise(bits=4, group=64),
         quantise(bits=4, group=128), normal_float4(), float8(), quantise_activations(),
-        torchao(kind="int8"), torchao(kind="int8-dynamic"), bitsandbytes(kind="int8"), bitsandbytes(kind="nf4"),
+        torchao(kind="int8"), torchao(kind="int8-dynamic"), torchao(kind="fp8"), bitsandbytes(kind="int8"), bitsandbytes(kind="nf4"),
     ]  # fmt: skip
     outside = [
         eight_bits(symmetric=False), eight_bits(rotation="hadamard"), eight_bits(rounding="stochastic"),
