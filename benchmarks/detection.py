@@ -6,10 +6,12 @@
 Clips are drawn from the challenge set, which no profile is calibrated on and no cheat learns from. Judge is the model's
 calibrated profile where one is found, else the documented bounds (`provisional`), which guarantee no rate. Every clip
 is a flushed line of a run file in FILE.runs; a second call goes on where one stopped, and judges what is there by the
-profile of that day: the statistics of a clip are measured once. What a machine or model cannot do
-is left out, and told with its reason. Where a cheat that differs in its words alone wrote the honest words at as many
-positions, nothing was gained: such clips are counted as `same_text`, those of them that FAILed as `same_text_FAIL`, and
-in no other column.
+profile of that day: the statistics of a clip are measured once. What a machine or model cannot do is left out, and told
+with its reason; where a scenario stopped part-way, the clips before count, and `stopped` says why.
+
+Clips whose request already asks for what a cheat does (`Scenario.obeys`) are left out: its evidence is honest there.
+Where a cheat that differs in its words alone wrote the honest words at as many positions, nothing was gained: such
+clips are counted as `same_text`, those of them that FAILed as `same_text_FAIL`, and in no other column.
 """
 
 from __future__ import annotations
@@ -85,26 +87,42 @@ def usable(model: Model, found: Sequence[Sample]) -> list[Sample]:
     return [s for s in found if s.language is None or s.language in languages]
 
 
+def obeying(entries: Sequence[Entry], clips: Sequence[Sample]) -> set[tuple[str, str]]:
+    """Return scenario and clip wherever the request already asks for what the cheat does."""
+    rewriting = [entry.scenario for entry in entries if entry.scenario.rewritten]
+    return {(own.name, sample.name) for own in rewriting for sample in clips if own.obeys(sample.clip())}
+
+
 def measure(
     model: Model, entries: Sequence[Entry], clips: Sequence[Sample], path: Path, options: dict[str, Any]
-) -> dict[str, str]:
-    """Measure every scenario into one run file and return why some were left out."""
-    left_out = {}
+) -> tuple[Run, dict[str, str]]:
+    """Measure every scenario into one run file; return the rows that count, and why scenarios stopped."""
+    stopped = {}
+    honest = obeying(entries, clips)
 
     def failed(scenario: Scenario, error: Exception) -> None:  # the plugin border: one takes no other down
         kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
-        left_out[scenario.name] = kind + " ".join(str(error).split())[:300]
+        stopped[scenario.name] = kind + " ".join(str(error).split())[:300]
 
     with show.progress(path.stem, len(entries) * len(clips)) as step:
-        study(model, [entry.scenario for entry in entries], clips, path, advance=step, failed=failed, **options)
-    return left_out
+        run = study(
+            model,
+            [entry.scenario for entry in entries],
+            clips,
+            path,
+            wanted=lambda scenario, sample: (scenario.name, sample.name) not in honest,
+            advance=step,
+            failed=failed,
+            **options,
+        )
+    return run.where(lambda row: (row.scenario, row.clip) not in honest), stopped
 
 
-def rows(run: Run, entries: Sequence[Entry], left_out: dict[str, str], judge: Any) -> Iterator[dict[str, Any]]:
-    """Yield one row per scenario that was measured or left out."""
+def rows(run: Run, entries: Sequence[Entry], stopped: dict[str, str], judge: Any) -> Iterator[dict[str, Any]]:
+    """Yield one row per scenario that was measured or left out, and why it stopped, if it did."""
     threats = {entry.scenario.name: entry.threat for entry in entries}
     name = judge.name if isinstance(judge, Profile) else judge
-    measured = run.where(lambda row: row.scenario in threats and row.scenario not in left_out)
+    measured = run.where(lambda row: row.scenario in threats)
     kept = without_coinciding(measured, {entry.scenario.name for entry in entries if entry.scenario.only_text})
     before, after = (Counter(row.scenario for row in part) for part in (measured, kept))
     same = before - after
@@ -114,12 +132,14 @@ def rows(run: Run, entries: Sequence[Entry], left_out: dict[str, str], judge: An
             key: lines.from_float(value) if isinstance(value, float) else value for key, value in asdict(found).items()
         }
         coinciding = {"same_text": same[found.scenario], "same_text_FAIL": same_failed[found.scenario]}
-        yield {"threat": threats[found.scenario], "judge": name, **coinciding, **numbers}
+        ending = {"stopped": stopped.get(found.scenario)}
+        yield {"threat": threats[found.scenario], "judge": name, **coinciding, **numbers, **ending}
     for scenario in sorted(before.keys() - after.keys()):
         reason = f"wrote the honest words on each of {same[scenario]} clips; {same_failed[scenario]} of them FAILed"
         yield {"threat": threats[scenario], "scenario": scenario, "left_out": reason}
-    for scenario, reason in left_out.items():
-        yield {"threat": threats[scenario], "scenario": scenario, "left_out": reason}
+    for scenario, reason in stopped.items():
+        if scenario not in before:
+            yield {"threat": threats[scenario], "scenario": scenario, "left_out": reason}
 
 
 def failed(run: Run) -> Run:
@@ -148,8 +168,9 @@ def print_table(title: str, found: Sequence[dict[str, Any]]) -> None:
         if "left_out" not in row:
             print("| " + " | ".join(_cell(row[column]) for column in COLUMNS) + " |")
     for row in found:
-        if "left_out" in row:
-            print(f"\nleft out: {row['scenario']}: {row['left_out']}")
+        for kind in ("left_out", "stopped"):
+            if row.get(kind):
+                print(f"\n{kind.replace('_', ' ')}: {row['scenario']}: {row[kind]}")
 
 
 def _cell(value: Any) -> str:
@@ -180,7 +201,7 @@ def main() -> None:
             every = catalogue(model, stand_ins(source, dtype), source=source)
             entries = [e for e in every if e.threat == "honest" or any(word in e.scenario.name for word in given.only)]
             for level in given.levels:
-                found = []
+                found: list[dict[str, Any]] = []
                 for strategy, part in by_strategy(entries).items():
                     judge = judge_of(model, strategy, level, given.profile)
                     ending = "" if strategy == "greedy" else f"-{strategy}"
@@ -188,9 +209,8 @@ def main() -> None:
                     if path.exists() and isinstance(judge, Profile):
                         judged(Run.read(path), judge)  # rows that it cannot judge are told before more are measured
                     options = {"level": level, "profile": judge, "batch_size": given.batch_size}
-                    left_out = measure(model, part, usable(model, drawn), path, options)
-                    run = Run.read(path)
-                    found += rows(judged(run, judge) if isinstance(judge, Profile) else run, part, left_out, judge)
+                    run, stopped = measure(model, part, usable(model, drawn), path, options)
+                    found += rows(judged(run, judge) if isinstance(judge, Profile) else run, part, stopped, judge)
                 table += [{"model": source, "precision": model.info.precision, "level": level, **row} for row in found]
                 write_atomically(given.json, "".join(lines.to_line(row) + "\n" for row in table).encode())
                 print_table(f"{source}, {dtype}, {level}", found)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,9 +14,11 @@ from made_profiles import calibrated
 from test_lines import HOSTILE
 
 from earmark import audit, engines
-from earmark.audit import Entry, run_audit, score_of
+from earmark.audit import run_audit, score_of
+from earmark.audit_log import Entry
 from earmark.errors import RecordError, UsageError
 from earmark.fingerprint.types import Fingerprint
+from earmark.records.policy import STRICT
 from earmark.records.verdict import Verdict, broken, decide, note, unclear
 from earmark.rules import Case
 from earmark.scenarios import scenario
@@ -60,21 +65,82 @@ def test_an_honest_provider_passes_and_a_cheat_fails_early(nano, profile, fast, 
     assert run_audit(stream(64, "badd"), nano, profile, tmp_path / "all.jsonl", stop=False).clips == 64
 
 
-def test_killed_twenty_times_ends_the_same(nano, profile, fast, tmp_path):
+@pytest.mark.parametrize("kind", ["good", "badd"])
+def test_killed_twenty_times_ends_the_same(nano, profile, fast, tmp_path, kind):
     """A kill leaves any prefix of the log; only a round that was cut short is verified again, and nothing is lost."""
-    whole = run_audit(stream(150), nano, profile, tmp_path / "whole.jsonl")
+    whole = run_audit(stream(150, kind), nano, profile, tmp_path / "whole.jsonl")
     expected = (tmp_path / "whole.jsonl").read_bytes()
-    rng, log = random.Random(3), tmp_path / "killed.jsonl"
+    rng, log, clips = random.Random(3), tmp_path / "killed.jsonl", whole.clips
     kept = 0
     for _ in range(20):
         kept = rng.randint(kept, len(expected))
         log.write_bytes(expected[:kept])
         fast.clear()
-        again = run_audit(stream(150), nano, profile, log)
+        again = run_audit(stream(150, kind), nano, profile, log)
         assert log.read_bytes() == expected
         logged = expected[:kept].count(b"\n")
-        assert len(fast) == (150 - logged // audit.ROUND * audit.ROUND if logged < 150 else 0)
+        assert len(fast) == (clips - logged // audit.ROUND * audit.ROUND if logged < clips else 0)
         assert again.log_e == pytest.approx(whole.log_e)
+
+
+def test_a_process_that_is_killed_leaves_a_log_to_go_on_from(tmp_path):
+    """SIGKILL in the middle of a real audit, as often as it takes; the log is that of an audit left alone."""
+    command = [sys.executable, "-c", AUDITING, str(tmp_path)]
+    subprocess.run([*command, "whole.jsonl", "0"], check=True, timeout=300)
+    expected = (tmp_path / "whole.jsonl").read_bytes()
+    log, kills = tmp_path / "killed.jsonl", 0
+    while not log.exists() or log.read_bytes() != expected:
+        done = subprocess.run([*command, "killed.jsonl", "7"], check=False, timeout=300)
+        kills += done.returncode == -signal.SIGKILL
+        assert kills < 10
+    assert kills > 1
+
+
+AUDITING = """
+import os, signal, sys
+from pathlib import Path
+import earmark
+from earmark import Case
+from earmark.audit import run_audit
+from earmark.profiles import find_profile
+from earmark.testing.bench import default_clips
+
+folder, log, killed_after = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+nano, seen, clips = earmark.load("embedded:parakeet-ctc-nano"), [], default_clips(24, language="en")
+store = folder / "evidence"
+if not store.exists():
+    store.mkdir()
+    for i, (clip, own) in enumerate(zip(clips, earmark.record_many(nano, clips), strict=True)):
+        own.save(store / f"{i}.msgpack")
+
+def count(entry):
+    seen.append(entry)
+    if len(seen) == killed_after:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+records = [store / f"{i}.msgpack" for i in range(len(clips))]
+cases = [(r.stem, Case(evidence=r, audio=c.audio, request=c.request)) for r, c in zip(records, clips, strict=True)]
+run_audit(cases, nano, find_profile(nano.info, "greedy", "scores"), folder / log, advance=count)
+"""
+
+
+def test_a_log_is_bound_to_the_records_it_judged(nano, profile, fast, tmp_path):
+    """Another provider's evidence under the same names, another policy or secret: never the verdicts of before."""
+    log = tmp_path / "log.jsonl"
+    run_audit(stream(40), nano, profile, log)
+    others = [(name, Case(evidence=b"of another provider", audio=case.audio)) for name, case in stream(40)]
+    fast.clear()
+    with pytest.raises(UsageError, match="'good0' was handed in with other records"):
+        run_audit(others, nano, profile, log)
+    for changes in ({"policy": STRICT}, {"reexecute": 0.5, "seed": "a secret of sixteen"}, {"tolerance": 1.7}):
+        with pytest.raises(RecordError, match="line 1: another profile, policy"):
+            run_audit(stream(40), nano, profile, log, **changes)
+    assert not fast
+    bad = tmp_path / "bad.jsonl"
+    assert run_audit(stream(64, "badd"), nano, profile, bad).outcome == "FAIL"
+    honest = [(name, Case(evidence=b"of another provider", audio="good1")) for name, _ in stream(64, "badd")]
+    with pytest.raises(UsageError, match="other records"):  # nor is a FAIL handed on
+        run_audit(honest, nano, profile, bad)
 
 
 def test_clips_that_come_later_do_not_repeat_the_others(nano, profile, fast, tmp_path):
@@ -97,7 +163,7 @@ def test_names_cannot_break_the_log(nano, profile, fast, tmp_path):  # noqa: ARG
 def test_logs_of_another_audit_are_refused(nano, profile, fast, tmp_path):  # noqa: ARG001
     log = tmp_path / "log.jsonl"
     run_audit(stream(40), nano, profile, log)
-    with pytest.raises(RecordError, match="another profile or rate"):
+    with pytest.raises(RecordError, match="another profile, policy, rate"):
         run_audit(stream(40), nano, profile, log, rate=0.01)
     entry = log.read_text().split("\n")[0]
     for damage in ("{}", entry.replace('"log_e": ', '"log_e": "x", "was": '), "[" * 100_000):

@@ -107,6 +107,24 @@ def test_saved_and_loaded(profile, tmp_path):
     assert again.bets() == profile.bets()
 
 
+def test_bets_at_what_is_asked_for(profile):
+    asked = profile.bets(rate=0.01, tolerance=1.0)
+    assert asked.rate == 0.01
+    assert asked.rates < profile.bets(rate=0.01).rates, "without tolerance for drift"
+    for wrong in ({"rate": 0.0}, {"rate": 1.0}, {"tolerance": 0.0}, {"tolerance": 0.5}):
+        with pytest.raises(UsageError, match="expected"):
+            profile.bets(**wrong)
+
+
+def test_a_profile_of_an_earlier_version_says_less_of_its_origin(profile, tmp_path):
+    made = calibrate(honest_run(300), CHANNELS, shares=FEW, facts={"cpu": "AVX2", "command": "earmark calibrate m"})
+    made.save(tmp_path)
+    assert load_profile(tmp_path).header.provenance.items() >= {("cpu", "AVX2"), ("command", "earmark calibrate m")}
+    assert not {"cpu", "command", "clips_digest"} & profile.header.provenance.keys()
+    profile.save(tmp_path)
+    assert load_profile(tmp_path).header == profile.header
+
+
 def test_splits_never_share_a_base_clip():
     split = split_bases([f"c{i}" for i in range(1000)])
     parts = (split.development, split.conformal, split.held_out)

@@ -13,6 +13,7 @@ import torch
 from tiny_models import parakeet
 
 import earmark
+import earmark.scenarios.forged as forged_module
 from earmark import Case
 from earmark.errors import UsageError
 from earmark.scenarios import scenario
@@ -24,7 +25,7 @@ from earmark.scenarios.core import Settings, clip_numbers, run_record, run_score
 from earmark.scenarios.forged import forged
 from earmark.scenarios.forger import difference, learn
 from earmark.scenarios.gptq import compensated_grid
-from earmark.scenarios.grids import integer_grid
+from earmark.scenarios.grids import float8_grid, integer_grid, normal_float_grid, rotated
 from earmark.scenarios.honest import honest as honest_provider
 from earmark.scenarios.mixing import draws
 from earmark.scenarios.naming import parse_scenario
@@ -124,6 +125,37 @@ def test_a_forger_comes_nearer_to_the_reference_on_what_it_learned_from(ctc, few
     assert (after**2).sum() < 0.6 * (before**2).sum()
 
 
+def test_a_single_clip_still_gets_other_audio(nano, ctc, few, known):
+    """A run that goes on may find one clip left to measure."""
+    for model, own in ((nano, None), (ctc, known)):
+        made = scenario("other_audio", clips=own)
+        for clip in few:
+            assert _run(model, [clip], made) == ["FAIL"]
+    with pytest.raises(UsageError, match="has no other audio"):
+        scenario("other_audio", clips=few).record(nano, few)
+
+
+def test_other_audio_is_that_of_the_clip_before_or_of_the_clips_given(nano, few, known, monkeypatch):
+    heard = []
+    monkeypatch.setattr(forged_module, "run_record", lambda _model, inputs, _settings: heard.append(inputs) or [])
+    inputs = own_inputs(nano, 2, clips=few)
+    for clips in (None, known):
+        scenario("other_audio", clips=clips).produce(nano, inputs, Settings())
+    for swapped, donors in zip(heard, (few[::-1], [known[5], known[2]]), strict=True):
+        for item, tested, donor in zip(swapped, few, donors, strict=True):
+            assert np.array_equal(item.samples, np.resize(donor.audio.samples, len(tested.audio.samples)))
+
+
+def test_a_request_that_already_says_so_is_no_cheat_and_is_refused(nano, few):
+    asked = [dataclasses.replace(c, request=msgspec.structs.replace(c.request, language="de")) for c in few]
+    cheat = scenario("other_request", language="de")
+    assert [cheat.obeys(clip) for clip in (*few, *asked)] == [False, False, True, True]
+    assert _run(nano, few, cheat) == ["FAIL", "FAIL"]
+    with pytest.raises(UsageError, match="1 of 2 pieces already ask for language-de"):
+        cheat.record(nano, [few[0], asked[1]])
+    assert not quantise(bits=8).obeys(few[0])
+
+
 def test_forgers_never_see_what_they_are_tested_on(nano, few):
     inputs = own_inputs(nano, 9, clips=few)
     assert own_inputs(nano, 9, clips=few, apart_from=inputs) == []
@@ -200,6 +232,27 @@ def test_gptq_errs_less_than_rounding_on_its_own_inputs():
     assert errors[0] < 0.7 * errors[1]
 
 
+@pytest.mark.parametrize(
+    "grid",
+    [
+        lambda rows: compensated_grid(rows, rows.T @ rows, bits=4, group=8),
+        lambda rows: integer_grid(rows, bits=8),
+        lambda rows: integer_grid(rows, bits=4, group=7, symmetric=False, rounding="stochastic"),
+        lambda rows: normal_float_grid(rows, group=8),
+        float8_grid,
+        lambda rows: rotated(rows, "random")[0],
+        lambda rows: rotated(rows, "hadamard")[0],
+    ],
+)
+def test_grids_stay_on_the_device_of_the_weights(grid):
+    """The meta device refuses tensors of the CPU beside its own, as CUDA does."""
+    weights = torch.empty(6, 24, device="meta")
+    with pytest.raises(RuntimeError, match="device"):
+        weights + torch.eye(6, 24)
+    made = grid(weights)
+    assert (made.shape, made.device.type) == ((6, 24), "meta")
+
+
 def test_gptq_puts_every_linear_weight_on_a_grid(tmp_path):
     tiny = earmark.load(parakeet(tmp_path, "ctc"), device="cpu")
     made = scenario("gptq", bits=2, group=None, clips=1).alternative(tiny)
@@ -218,6 +271,13 @@ def test_padding_is_honest_and_the_silence_is_thrown_away(ctc, clips):
     assert _outcomes(ctc, clips[:3], evidence) == ["PASS"] * 3
 
 
+def test_compiled_layers_are_honest(ctc, few):
+    counted = torch._dynamo.utils.counters["stats"]
+    before = counted["unique_graphs"]
+    assert _run(ctc, few, honest_provider(compiled="aot_eager")) == ["PASS", "PASS"]
+    assert counted["unique_graphs"] > before, "nothing was compiled"
+
+
 def test_what_a_machine_or_model_cannot_do_is_refused_by_name(nano, ctc, few):
     with pytest.raises(UsageError, match="device 'cuda:99' cannot be used"):
         honest_provider(device="cuda:99").record(nano, few)
@@ -227,8 +287,6 @@ def test_what_a_machine_or_model_cannot_do_is_refused_by_name(nano, ctc, few):
         scenario("speculative").record(ctc, few)
     with pytest.raises(UsageError, match="writes no end token"):
         scenario("stop_early").record(ctc, few)
-    with pytest.raises(UsageError, match="give two clips"):
-        scenario("other_audio").record(nano, few[:1])
 
 
 @pytest.mark.gpu
@@ -326,6 +384,8 @@ def test_the_catalogue_names_every_threat_of_a_provider_once(nano, ctc, early):
     common |= {"A21", "A23", "honest"}
     assert {entry.threat for entry in found["ctc"]} == common
     assert {entry.threat for entry in found["autoregressive"]} == common | {"A9", "A13", "A14", "A17"}
+    compiled = {family: "honest-compiled-aot_eager" in str(entries) for family, entries in found.items()}
+    assert compiled == {"ctc": True, "autoregressive": False}
     for entries in found.values():
         names = [entry.scenario.name for entry in entries]
         assert len(set(names)) == len(names)

@@ -8,6 +8,8 @@ import json
 import pickle
 import shutil
 import zipfile
+from importlib.resources import files
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -16,7 +18,8 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import check_estimator
 
-from earmark import classify
+import earmark
+from earmark import Case, classify
 from earmark.challenges import load as load_clips
 from earmark.classify import DeploymentClassifier, purged_splits
 from earmark.classify.evaluation import cross_validate
@@ -24,9 +27,11 @@ from earmark.classify.speakers import speakers_of
 from earmark.classify.splits import check_apart
 from earmark.cli import main
 from earmark.errors import RecordError, UsageError
+from earmark.fingerprint.shape import SHAPE_VERSION
 from earmark.fingerprint.types import FINGERPRINT_VERSION, Fingerprint
 from earmark.records.verdict import Verdict
-from earmark.runs import Row, Run
+from earmark.runs import RUN_VERSION, Row, Run
+from earmark.scenarios import scenario
 
 SIZES = {"reference": 1e-6, "int8": 3e-2, "int4": 6e-1, "fp8": 2e-1}
 """Size of each made-up deployment's deviation."""
@@ -160,7 +165,8 @@ def test_a_stranger_of_the_size_of_int8_is_found_by_its_direction(trained):
 def test_rows_verdicts_and_fingerprints_are_named_alike(trained):
     row = made_run(1)[1]
     fingerprint = Fingerprint("ctc", tuple(row.statistics), tuple(row.statistics.values()), shape=row.shape)
-    verdict = Verdict(outcome="FAIL", proves="committed", fingerprint=fingerprint, provenance={"weights": row.weights})
+    made = {"weights": row.weights, "precision": row.precision}
+    verdict = Verdict(outcome="FAIL", proves="committed", fingerprint=fingerprint, provenance=made)
     names = [trained.classify(found) for found in (row, fingerprint, verdict, json.loads(verdict.to_json()))]
     assert {naming.label for naming in names} == {"int8"}
     assert len({round(naming.known, 9) for naming in names}) == 1
@@ -171,6 +177,9 @@ def test_rows_verdicts_and_fingerprints_are_named_alike(trained):
     ("change", "reason"),
     [
         ({"weights": "b" * 64}, "classifier knows made-up"),
+        ({"precision": "bf16"}, "bf16, ctc; the classifier knows made-up .*fp32, ctc"),
+        ({"family": "transducer"}, "transducer; the classifier knows"),
+        ({"level": "compact"}, "level compact; the classifier was trained on scores"),
         ({"shape": {}}, "features are missing"),
         ({"statistics": {"other": 1.0}}, "logprob_l1"),
     ],
@@ -184,8 +193,54 @@ def test_other_versions_and_missing_replays_are_refused(trained):
     old = Fingerprint("ctc", (), (), version=FINGERPRINT_VERSION + 1)
     with pytest.raises(UsageError, match="train it again"):
         trained.classify(old)
+    made = {"weights": "a" * 64, "precision": "fp32"}
     with pytest.raises(UsageError, match="no replay"):
-        trained.classify(Verdict(outcome="FAIL", proves="committed", provenance={"weights": "a" * 64}))
+        trained.classify(Verdict(outcome="FAIL", proves="committed", provenance=made))
+    with pytest.raises(UsageError, match="family transducer"):
+        trained.classify(Fingerprint("transducer", (), ()))
+
+
+def test_what_would_be_learned_as_if_it_were_the_deployment_is_refused():
+    rows = made_run(9)
+    mixed = [dataclasses.replace(row, precision="bf16") if row.scenario == "int8" else row for row in rows]
+    with pytest.raises(UsageError, match="precisions bf16, fp32"):
+        classify.train(Run(mixed))
+    called = [dataclasses.replace(row, scenario="unknown") if row.scenario == "int8" else row for row in rows]
+    with pytest.raises(UsageError, match="'unknown', which means something else"):
+        classify.train(Run(called))
+
+
+def test_a_sketch_beside_the_scores_changes_nothing(trained):
+    row = made_run(1)[1]
+    shown = dataclasses.replace(row, level="sketch", statistics={**row.statistics, "sketch_distance": 0.5})
+    assert trained.classify(shown) == trained.classify(row)
+
+
+def test_what_recipes_say_is_no_part_of_one_replay():
+    """`along` and `excess` come of a replay with a known alternative; a plain verdict has none of them."""
+    more = {"along_int8": 1.0, "excess_int8": 0.5}
+    rows = [dataclasses.replace(r, statistics={**r.statistics, **more}) for r in made_run(2)]
+    rows = [dataclasses.replace(r, shape={**r.shape, "match_int8_projection": 0.9}) for r in rows]
+    replay, matched = (set(classify.table(rows, kind).names) for kind in ("replay", "matched"))
+    assert replay == set(classify.table(made_run(2)).names)
+    assert matched - replay == {"match_int8_projection"}
+
+
+@pytest.mark.parametrize("name", ["whisper-nano", "qwen3-asr-nano", "parakeet-ctc-nano", "parakeet-tdt-nano"])
+def test_a_classifier_that_ships_names_a_plain_verdict(name, clips):
+    """By one replay, as `earmark verify` makes it; honest, and of two cheats."""
+    reference = earmark.load(f"embedded:{name}")
+    shipped = classify.load(Path(str(files("earmark.data"))) / "classifiers" / name)
+    for cheat, label in ((scenario("honest", batch_size=1), "reference"), (scenario("quantise", bits=8), "int8")):
+        evidence = cheat.record(reference, clips[:12])
+        cases = [Case(evidence=e, audio=c.audio, request=c.request) for e, c in zip(evidence, clips[:12], strict=True)]
+        found = [shipped.classify(verdict).label for verdict in earmark.verify_many(cases, reference)]
+        assert found.count(label) >= 8, found  # each is refused in one clip of twenty
+
+
+def test_a_row_knows_its_versions_by_that_of_the_run():
+    """Rows keep one version: whoever changes a statistic or the shape raises that of the run too, and this line."""
+    assert (RUN_VERSION, FINGERPRINT_VERSION, SHAPE_VERSION) == (2, 2, 1)
 
 
 def test_a_run_without_features_is_refused():
@@ -301,6 +356,10 @@ def test_train_and_classify_from_the_command_line(tmp_path, capsys):
     assert [row["label"] for row in rows[:3]] == ["reference", "int8", "int4"]
     assert main(["classify", str(out), str(run)]) == 0
     assert "int8" in capsys.readouterr().out
+    assert main(["classify", str(out), str(run), "--by-provider", "--json"]) == 0
+    counted = {row["provider"]: row["called"] for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert sum(counted["int8"].values()) == 2
+    assert set(counted["int8"]) == set(counted["reference"])
     run.write_text('{"other": 1}\n', encoding="utf-8")
     assert main(["classify", str(out), str(run)]) == 3
     assert "neither a row" in capsys.readouterr().err

@@ -8,8 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from made_profiles import calibrated
 
 from earmark.cli import main
+from earmark.records import codec
+from earmark.records.receipt import Receipt
 
 CLIPS = Path(str(files("earmark.data"))) / "clips"
 MODEL = "embedded:whisper-nano"
@@ -106,6 +109,75 @@ def test_lists_that_are_none_are_named(run, handed_in, tmp_path):
         assert (code, words in err) == (3, True)
     assert run(*base, tmp_path / "gone")[0] == 3
     assert "leave out --receipt" in run(*base, damaged, "--receipt", handed_in)[2]
+
+
+# One commitment for two requests
+
+
+@pytest.fixture
+def shared(handed_in, opened, tmp_path) -> Path:
+    """Return the receipts of a provider that commits to its evidence of 00.flac twice, and opens it once."""
+    receipts = tmp_path / "receipts"
+    receipts.mkdir()
+    for name in NAMES:
+        shutil.copy(handed_in / "00.flac.receipt.json", receipts / f"{name}.receipt.json")
+    (opened / "01.flac.evidence.json").unlink()
+    return receipts
+
+
+def _drawn_from(run, receipts, path: Path, *, bare: bool = False) -> Path:
+    secret = path.with_name("secret")
+    secret.write_bytes(b"sixteen bytes or more")
+    printed = run("draw", receipts, "--seed-file", secret, "--count", "2")[1]
+    path.write_text("".join(line.split()[0] + "\n" for line in printed.splitlines()) if bare else printed)
+    return path
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_an_opening_opens_one_receipt(run, shared, opened, handed_in, tmp_path, bare):
+    """The second receipt is not checked against the clip and the request of the first."""
+    drawn = _drawn_from(run, shared, tmp_path / "drawn", bare=bare)
+    code, out, _ = run(
+        "verify", opened, "--model", MODEL, "--drawn", drawn, "--audio", handed_in, "--request", handed_in,
+        "--profile", "provisional", "--json",
+    )  # fmt: skip
+    rows = [json.loads(line) for line in out.splitlines()]
+    found = [(row["outcome"], [f["code"] for f in row["findings"]]) for row in rows]
+    assert (code, found) == (1, [("PASS", []), ("FAIL", ["opening.missing"])])
+
+
+def test_a_receipt_is_opened_under_its_own_name_alone(run, shared, opened, handed_in, tmp_path):
+    """Though the receipt of 00.flac, which has the same commitment, was not drawn."""
+    (shared / "00.flac.receipt.json").unlink()
+    drawn = tmp_path / "drawn"
+    drawn.write_text(f"{_token(shared)}  01.flac.receipt.json\n")
+    assert _rows(run, opened, drawn, handed_in) == (1, {"01.flac": ("FAIL", ["opening.missing"])})
+
+
+def _token(receipts: Path) -> str:
+    return codec.load(receipts / "01.flac.receipt.json", Receipt).token
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_an_audit_goes_on_behind_a_receipt_without_opening(run, nano, shared, opened, handed_in, tmp_path, bare):
+    calibrated(nano).save(tmp_path / "profile")
+    drawn = _drawn_from(run, shared, tmp_path / "drawn", bare=bare)
+    log = tmp_path / "log.jsonl"
+    code, _, err = run(
+        "audit", opened, "--model", MODEL, "--drawn", drawn, "--audio", handed_in, "--request", handed_in,
+        "--profile", tmp_path / "profile", "--log", log,
+    )  # fmt: skip
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (code, err) == (2, "")
+    assert [entry["findings"] for entry in entries] == [[], ["opening.missing"]]
+    assert entries[1]["score"] == "infinite", "it counts against the provider"
+
+
+def test_two_receipts_of_one_name_are_refused(run, handed_in, drawn):
+    listed = drawn()
+    listed.write_text(listed.read_text() * 2)
+    code, _, err = run("verify", handed_in, "--model", MODEL, "--drawn", listed)
+    assert (code, ".flac.receipt.json' twice; draw from one folder" in err) == (3, True)
 
 
 # Compact evidence

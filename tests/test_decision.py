@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earmark.decision.betting import Audit, place_bets
+from earmark.decision.betting import Audit, gains, mean_log, place_bets
 from earmark.decision.conformal import clips_needed, conformal_p, lower_bound, promised_rate, upper_bound
 from earmark.decision.drift import Drift
 from earmark.decision.many import e_benjamini_hochberg
@@ -226,8 +226,13 @@ class TestAudit:
 
     def test_refuses(self) -> None:
         """Rates out of range, too few clips, NaN scores, damaged states."""
-        with pytest.raises(UsageError, match="expected 0 < rate < 1"):
+        with pytest.raises(UsageError, match="a rate of 2; expected one between 0 and 1"):
             place_bets([1.0, 2.0], rate=2.0)
+        for tolerance in (0.0, 0.99, float("nan"), float("inf")):
+            with pytest.raises(UsageError, match="expected a factor of 1 or more"):
+                place_bets([1.0, 2.0], tolerance=tolerance)
+        with pytest.raises(UsageError, match="2 scores, 1 of them NaN"):
+            place_bets([1.0, float("nan")])
         with pytest.raises(UsageError, match="too few"):
             place_bets([1.0, 2.0])
         audit = Audit(bets=place_bets(lognormal(np.random.default_rng(9), 500)))
@@ -252,6 +257,41 @@ class TestOthers:
         audit.update(before)
         assert detector.update(after).max() > np.log(1e6)
         assert audit.update(after).max() < detector.log_r.max()
+
+    @settings(max_examples=30)
+    @given(st.lists(st.one_of(st.floats(0, 20), st.just(np.inf)), max_size=40), st.integers(0, 40))
+    def test_drift_follows_its_recursion_across_a_restart(self, scores: list[float], cut: int) -> None:
+        """Clip by clip as the definition says; a detector restored from strict JSON goes on in the middle."""
+        bets = place_bets(lognormal(np.random.default_rng(6), 500))
+        first = Drift(bets=bets)
+        path = first.update(scores[:cut]).tolist()
+        state = json.dumps(first.as_dict(), allow_nan=False)
+        second = Drift.from_dict(json.loads(state))
+        assert np.array_equal(second.log_r, first.log_r)
+        path += second.update(scores[cut:]).tolist()
+        log_r, expected = Drift(bets=bets).log_r, []
+        for score in scores:
+            log_r = np.logaddexp(log_r, 0.0) + gains(np.array([[score]]) > np.array(bets.thresholds), bets)[0]
+            expected.append(float(mean_log(log_r.reshape(1, -1))[0]))
+        assert path == pytest.approx(expected, abs=1e-9)
+        assert np.allclose(second.log_r, log_r, atol=1e-9)
+
+    def test_drift_stays_exact_over_many_clips(self) -> None:
+        """At the largest stake 100 000 honest clips move the sums to minus 300 000."""
+        bets = place_bets(lognormal(np.random.default_rng(6), 500))
+        at_once, in_parts = Drift(bets=bets), Drift(bets=bets)
+        at_once.update(np.zeros(100_000))
+        for _ in range(1000):
+            in_parts.update(np.zeros(100))
+        assert np.allclose(at_once.log_r, in_parts.log_r, atol=1e-8)
+
+    @pytest.mark.parametrize(
+        "change", [{"log_r": []}, {"log_r": [[0.0]]}, {"log_r": [[None] * 5] * 4}, {"log_r": "x"}, {"bets": {}}]
+    )
+    def test_damaged_states_of_the_detector_are_refused(self, change: dict[str, object]) -> None:
+        state = Drift(bets=place_bets(lognormal(np.random.default_rng(6), 500))).as_dict()
+        with pytest.raises(UsageError, match="state of the detector is damaged"):
+            Drift.from_dict(state | change)
 
     def test_e_bh_keeps_the_false_discovery_rate(self) -> None:
         """All providers honest, e-values with mean 1: rejections in at most the stated share of worlds."""

@@ -13,12 +13,15 @@ from made_runs import made_run
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from benchmarks.detection import measure, obeying
 from benchmarks.detection import rows as table_rows
 from earmark.decision.operating import area, clips_to_detect, exact_interval, operating_points
 from earmark.detection import accused, detections, judged, score, without_coinciding
 from earmark.errors import UsageError
 from earmark.runs import Run
+from earmark.scenarios.catalogue import Entry
 from earmark.scenarios.honest import honest as honest_provider
+from earmark.scenarios.stand_in import other_request
 from earmark.scenarios.tampered import malformed
 from earmark.scenarios.weights import quantise
 from earmark.study import Sample, study
@@ -175,3 +178,36 @@ def test_the_benchmark_counts_what_it_leaves_out_and_how_much_of_it_failed():
     coinciding = [row for row in _coinciding_run() if row.clip.startswith("same")]
     *_, left_out = table_rows(Run(coinciding), entries, {}, "provisional")
     assert left_out["left_out"] == "wrote the honest words on each of 2 clips; 1 of them FAILed"
+
+
+def test_clips_measured_before_a_scenario_stopped_are_counted(nano, clips, tmp_path):
+    """Rows stay in the table with the reason; a scenario without any is left out."""
+    samples = [Sample(name=str(i), audio=clip.audio) for i, clip in enumerate(clips[:2])]
+    path, options = tmp_path / "run.jsonl", {"level": "scores", "profile": "provisional", "batch_size": 2}
+    cheat = malformed()
+
+    def stops(*_):
+        raise UsageError("no more today")
+
+    stopping, missing = (dataclasses.replace(own, produce=stops) for own in (cheat, quantise(bits=8)))
+    study(nano, [honest_provider(), cheat], samples[:1], path, **options)
+    entries = [Entry("A0", own) for own in (honest_provider(), stopping, missing)]
+    run, stopped = measure(nano, entries, samples, path, options)
+    found = {row["scenario"]: row for row in table_rows(run, entries, stopped, "provisional")}
+    assert [found[name].get("stopped") for name in ("honest", cheat.name)] == [None, "no more today"]
+    assert [found[name]["clips"] for name in ("honest", cheat.name)] == [2, 1]
+    assert (found["int8"]["left_out"], "clips" in found["int8"]) == ("no more today", False)
+
+
+def test_clips_whose_request_says_so_already_are_no_misses(nano, clips, tmp_path):
+    languages = ("en", "de", None)
+    samples = [Sample(name=str(x), audio=c.audio, language=x) for x, c in zip(languages, clips[:3], strict=True)]
+    options = {"level": "scores", "profile": "provisional", "batch_size": 3}
+    cheat = other_request(language="de")
+    assert obeying([Entry("A9", cheat), Entry("honest", honest_provider())], samples) == {(cheat.name, "de")}
+    path = tmp_path / "run.jsonl"
+    as_before = dataclasses.replace(honest_provider(), name=cheat.name, honest=False)
+    study(nano, [as_before], samples[1:2], path, **options)  # a run of the days when such clips were measured
+    run, stopped = measure(nano, [Entry("A9", cheat)], samples, path, options)
+    assert {row.clip: row.outcome for row in run} == {"en": "FAIL", "None": "FAIL"}
+    assert stopped == {}

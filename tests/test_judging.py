@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from made_profiles import calibrated
 
 import earmark
 from earmark.limits import DEFAULT_K
+from earmark.records.request import Decoding
+from earmark.scenarios import scenario
 
 
 def _verdict(reference, clip, profile, *, k=DEFAULT_K, level="scores"):
@@ -28,13 +31,31 @@ def test_evidence_as_it_was_calibrated_passes(nano, clips, evidence, header):
     ("evidence", "header", "code", "fault"),
     [
         ({"k": 5}, {}, "profile.k", "provider"),  # fewer listed tokens make every distance smaller
-        ({"k": 30}, {}, "profile.k", "verifier"),
-        ({"level": "compact"}, {}, "profile.level", "verifier"),
-        ({"level": "sketch"}, {}, "profile.level", "verifier"),  # nobody would look at the hidden states
+        ({"k": 30}, {}, "profile.k", "provider"),  # more of them make it larger: nobody may choose not to be judged
+        ({"level": "compact"}, {}, "profile.level", "provider"),
     ],
 )
 def test_other_evidence_is_not_judged(nano, clips, evidence, header, code, fault):
-    """Neither passed nor failed; who hands in less than the profile needs is at fault."""
+    """Neither passed nor failed, and the provider's fault: level and k are its own choice (THREATS A31)."""
     verdict = _verdict(nano, clips[0], calibrated(nano, **header), **evidence)
     assert verdict.outcome == "INCONCLUSIVE"
     assert (code, fault) in [(finding.code, finding.fault) for finding in verdict.findings]
+
+
+def test_a_sketch_is_judged_by_its_scores_where_the_profile_has_no_more(nano, clips):
+    """More than was asked is no shelter: an honest sketch passes with a note, and a cheat's FAILs."""
+    clip, profile = clips[0], calibrated(nano)
+    honest = _verdict(nano, clip, profile, level="sketch")
+    assert honest.outcome == "PASS"
+    assert ("profile.level", "note") in [(finding.code, finding.severity) for finding in honest.findings]
+    cheat = scenario("quantise", bits=4, group=64).record(nano, [clip], level="sketch")[0]
+    assert earmark.verify(cheat, clip.request, clip.audio, nano, profile=profile).outcome == "FAIL"
+
+
+def test_a_decoding_of_the_providers_own_is_its_fault(nano, clips):
+    """Where the customer asked for it, it is the verifier's, who brought another profile."""
+    beam = msgspec.structs.replace(clips[0].request, decoding=Decoding(strategy="beam", beams=2))
+    own, profile = earmark.record(nano, beam, clips[0].audio), calibrated(nano)
+    for request, fault in ((beam, "verifier"), (None, "provider")):
+        verdict = earmark.verify(own, request, clips[0].audio, nano, profile=profile)
+        assert ("profile.decoding", fault) in [(finding.code, finding.fault) for finding in verdict.findings]

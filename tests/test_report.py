@@ -11,18 +11,23 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jiwer
 import msgspec
 import numpy as np
 import pytest
 from made_profiles import row as honest_row
 from made_runs import made_examples, made_run
+from scipy.stats import bootstrap
 
-from earmark.audit import Entry
+from earmark.audit_log import Entry
 from earmark.calibrate import calibrate
 from earmark.errors import RecordError, UsageError
 from earmark.examples import Examples, load_examples, path_beside
 from earmark.records import codec
 from earmark.report import FORMATS, Report, Source, build, read_source, render, write
+from earmark.report.contents import AuditPath, ErrorRate
+from earmark.report.drawing import COLOURS
+from earmark.report.plots import draw_audits
 from earmark.report.sources import read_audit
 from earmark.runs import Run
 
@@ -37,7 +42,7 @@ SECTIONS = [
     "Word confidence",
     "Reliability",
     "Attribution",
-    "Word error rates cannot tell",
+    "What word error rates tell",
     "Cost",
     "Limits and assumptions",
     "Provenance",
@@ -191,6 +196,26 @@ def test_bands_and_their_thresholds(full):
     assert [own.statistic for own in full.parts[0].bands] == ["logprob_l1", "margin_max"]  # the third is NaN throughout
 
 
+def test_infinite_values_are_counted_and_not_dropped():
+    """Where no honest provider can come, an honest one came: the largest honest value must not look harmless."""
+    run = Run(
+        dataclasses.replace(r, statistics={**r.statistics, "logprob_l1": math.inf})
+        if r.clip in ("clip1", "clip2")
+        else r
+        for r in made_run(20)
+    )
+    made = build([Source(name="x", run=run)])
+    band = next(own for own in made.parts[0].bands if own.statistic == "logprob_l1")
+    assert (band.honest.infinite, band.honest.count) == (2, 36)
+    assert math.isfinite(band.honest.most)
+    assert "| 36 |" not in render(made, ".md").decode()
+    for form in (".md", ".html"):
+        assert render(made, form).decode().count("∞ (2 clips)") >= 3
+    everywhere = Run(dataclasses.replace(r, statistics={"logprob_l1": math.inf}) for r in run if not r.honest)
+    mixed = build([Source(name="x", run=Run([*run.where(lambda r: r.honest), *everywhere]))])
+    assert "∞ (20 clips)" in render(mixed, ".html").decode()
+
+
 def test_thresholds_of_a_profile_are_where_its_p_value_fails():
     rng = np.random.default_rng(0)
     rows = [honest_row(f"c{i}", "a", (float(np.exp(rng.standard_normal())), 0.0)) for i in range(700)]
@@ -212,7 +237,7 @@ def test_a_profile_gives_the_scale_and_the_bets():
     (part,) = build([Source(name="x", run=made_run(30))], profiles=[profile]).parts
     assert part.threshold_source.startswith("profile m fp32")
     paths = {own.name: own for own in part.audits}
-    assert len(paths["int8"].log_e) == 30
+    assert paths["int8"].clips == len(paths["int8"].log_e) == 30
     assert paths["int8"].decision == "FAIL"
     assert paths["honest-batch-1"].decision != "FAIL"
 
@@ -224,12 +249,100 @@ def test_audits_of_a_run_find_the_cheat_and_no_honest_provider(full):
     assert len(paths["honest-batch-1"].log_e) == 15  # held out: neither scale nor bets saw them
 
 
+def _entries(decisions):
+    return [
+        Entry(clip=f"c{i}", outcome="PASS", mode="replay", score=0.1, p_value=0.5, findings=(), log_e=0.01 * i,
+              decision=decision)
+        for i, decision in enumerate(decisions)
+    ]  # fmt: skip
+
+
+def test_a_long_log_is_thinned_to_be_drawn_and_counted_whole():
+    made = build([], audits=[("long.jsonl", _entries(["INCONCLUSIVE"] * 700 + ["FAIL"] * 300))])
+    (path,) = made.audits
+    assert made.banner.reasons == ("long.jsonl: FAIL behind 1000 clips, decided at clip 701",)
+    assert (path.clips, path.final_log_e, path.places[0], path.places[-1]) == (1000, 9.99, 1, 1000)
+    assert 701 in path.places
+    assert len(path.places) == len(path.log_e) <= 502
+    steps = np.diff(path.places)
+    assert steps.max() <= 3
+    text = render(made, ".md").decode()
+    assert "| long.jsonl | FAIL | 1000 | 701 | 10 |" in text
+
+
+def test_an_empty_log_says_nothing():
+    made = build([], audits=[("none.jsonl", [])])
+    assert (made.audits[0].clips, made.audits[0].places, made.banner.tone) == (0, (), "open")
+    assert "nan" not in Page(render(made, ".html").decode()).text.split()
+    assert "| none.jsonl | INCONCLUSIVE | 0 | - | - |" in render(made, ".md").decode()
+
+
+def test_audits_of_a_run_play_every_clip():
+    paths = {own.name: own for own in build([Source(name="x", run=made_run(700))]).parts[0].audits}
+    assert paths["int8"].clips > 500
+    assert len(paths["int8"].places) <= 502
+
+
+def test_the_honest_provider_that_comes_highest_is_drawn():
+    paths = [
+        AuditPath(name=name, honest=True, clips=2, final_log_e=0.0, places=(1, 2), log_e=(0.0, top), fails_at=None,
+                  decided=None, decision="INCONCLUSIVE")
+        for name, top in (("first", 0.1), ("highest", 5.0), ("last", 0.2))
+    ]  # fmt: skip
+    drawing = draw_audits(paths, "m")
+    assert "highest ends INCONCLUSIVE" in drawing.alt
+    assert "first" not in drawing.alt
+    assert "Of 3 honest providers, highest comes highest" in drawing.caption
+
+
+def test_the_page_has_the_audits_of_runs_as_numbers(full, page):
+    int8 = next(own for own in full.parts[0].audits if own.name == "int8")
+    table = page.text[page.text.index("Evidence over an audit") :].partition("Entropy along a clip")[0]
+    assert re.search(rf"int8\s*{int8.decision}\s*{int8.clips}\s*{int8.decided}", table)
+
+
 def test_word_error_rates_beside_detection(full):
     rates = {own.scenario: own for own in full.parts[0].rates}
     assert (rates["int8"].clips, rates["int8"].words) == (30, 60)
     assert rates["honest-batch-1"].rate == pytest.approx(1.5)  # "turn it" against "turn off the light"
     assert rates["int8"].difference == pytest.approx(0.5)
     assert (rates["mild"].detected, rates["int8"].detected, rates["int8"].same_text) == (0.0, 1.0, 0.0)
+    assert (rates["int8"].difference_low, rates["int8"].difference_high) == (0.5, 0.5)
+    assert full.parts[0].rates_say == "0 of 2 cheats lie within the interval of no difference."
+
+
+def _rates(wrong: dict[str, str]) -> dict[str, ErrorRate]:
+    """Rates of a run whose int8 writes `wrong` of some clips, and elsewhere what is right."""
+    run = made_run(40, text="turn it", expected="turn it")
+    changed = Run(
+        dataclasses.replace(r, text=wrong.get(r.clip, "turn it") if r.scenario == "int8" else "turn it") for r in run
+    )
+    (part,) = build([Source(name="x", run=changed)]).parts
+    assert part.rates_say.startswith(f"{1 + (len(wrong) < 4)} of 2 cheats lie within")
+    return {own.scenario: own for own in part.rates}
+
+
+def test_the_interval_of_a_word_error_rate_is_a_paired_bootstrap():
+    """One wrong clip in 30 may be chance, half of them is not; against scipy's bootstrap of the same differences."""
+    few, many = _rates({"clip1": "turn"})["int8"], _rates({f"clip{i}": "turn" for i in range(20)})["int8"]
+    assert (few.difference, few.difference_low) == (pytest.approx(1 / 60), 0.0)
+    wrong = np.asarray([float(i < 20) for i in range(40) if i % 4]) / 2
+    outside = bootstrap((wrong,), np.mean, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    assert (many.difference_low, many.difference_high) == pytest.approx(tuple(outside), abs=0.03)
+
+
+def test_few_clips_have_no_interval():
+    (part,) = build([Source(name="x", run=made_run(8))]).parts
+    assert all(math.isnan(own.difference_low) for own in part.rates)
+    assert part.rates_say == ""
+
+
+def test_word_errors_are_counted_as_jiwer_counts_them():
+    run = made_run(12)
+    run = Run(dataclasses.replace(r, text=f"{r.text} {i % 5 * 'um '}"[i % 3 :]) for i, r in enumerate(run))
+    for own in build([Source(name="x", run=run)]).parts[0].rates:
+        rows = [r for r in run if r.scenario == own.scenario and r.expected]
+        assert own.rate == pytest.approx(jiwer.wer([r.expected for r in rows], [r.text.strip() for r in rows]))
 
 
 def _cases() -> dict[str, Run]:
@@ -282,6 +395,86 @@ def test_all_found_is_good_and_an_accused_honest_clip_is_not():
     assert (banner.tone, "1 of 20 honest clips accused" in banner.headline) == ("bad", True)
 
 
+def _undecided(run: Run, scenario: str, clips: int) -> Run:
+    """The run with the first clips of one provider left undecided."""
+    names = {f"clip{i}" for i in range(clips)}
+    return Run(
+        dataclasses.replace(r, outcome="INCONCLUSIVE") if r.scenario == scenario and r.clip in names else r for r in run
+    )
+
+
+@pytest.mark.parametrize(
+    ("scenario", "clips", "headline", "reason"),
+    [
+        ("int8", 19, "0 of 1 simulated cheat found on every clip; 0 of 20 honest clips accused; 19 verdicts undecided.",
+         "int8 of m (fp32, scores): found on 1 of 20 clips, 19 undecided"),
+        ("int8", 20, "0 of 1 simulated cheat found on every clip; 0 of 20 honest clips accused; 20 verdicts undecided.",
+         "int8 of m (fp32, scores): not found on any of 20 clips, 20 undecided"),
+        ("honest-batch-1", 20,
+         "1 of 1 simulated cheat found on every clip; 0 of 20 honest clips accused; 20 verdicts undecided.",
+         "honest-batch-1 of m (fp32, scores): not accused on any of 20 clips, 20 undecided"),
+    ],
+)  # fmt: skip
+def test_undecided_clips_are_named_and_never_good(scenario, clips, headline, reason):
+    good = made_run(20).where(lambda row: row.scenario != "mild")
+    banner = build([Source(name="x", run=_undecided(good, scenario, clips))]).banner
+    assert (banner.tone, banner.headline, banner.reasons) == ("open", headline, (reason,))
+
+
+def test_without_a_cheat_the_banner_says_who_passed():
+    """As in `earmark compare --same` and of bundles: the provider elsewhere must pass."""
+    honest = made_run(20).where(lambda row: row.honest)
+    same = Run(
+        [*honest, *(dataclasses.replace(r, scenario="b-onnx") for r in honest if r.scenario == "honest-batch-1")]
+    )
+    banner = build([Source(name="x", run=same)]).banner
+    assert (banner.tone, banner.headline, banner.reasons) == ("good", "b-onnx passed on 20 of 20 clips.", ())
+    left = build([Source(name="x", run=_undecided(same, "b-onnx", 3))]).banner
+    assert (left.tone, left.headline) == ("open", "b-onnx passed on 17 of 20 clips; 3 verdicts undecided.")
+    failing = Run(dataclasses.replace(r, outcome="FAIL") if r.scenario == "b-onnx" else r for r in same)
+    failed = build([Source(name="x", run=failing)]).banner
+    assert (failed.tone, failed.headline) == ("bad", "b-onnx passed on 0 of 20 clips.")
+    assert failed.reasons == ("b-onnx of m (fp32, scores): accused on 20 of 20 clips",)
+    own = build([Source(name="x", run=honest)]).banner
+    assert (own.tone, own.headline) == ("good", "2 of 2 honest providers passed on every clip.")
+
+
+def test_markdown_has_the_sections_of_the_page(full):
+    text = render(full, ".md").decode()
+    assert re.findall(r"^## (.*)$", text, flags=re.MULTILINE) == SECTIONS
+    assert _ragged(text) == []
+    assert (
+        "| m, fp32, scores | mild | 0.776 | 60 | 30 | 80 % | 80 % | 56.7 % |"
+        in text.partition("## Errors of every threshold")[2]
+    )
+    assert "| m, fp32, scores | int8 | clip0 | 3 | 0.27 | 0.23 | 0.1 | 0.5 s |" in text
+    assert "| m, fp32, scores | int8 | clip0 | 3 | 0.9 | 0.87 | 0.1 | off |" in text
+    assert "| m, fp32, scores | int8 | 4 | 10.0 | 2.00 | 0.50 | 0.25 | 1000 |" in text
+
+
+def _luminance(colour: str) -> float:
+    parts = np.asarray([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def _contrast(a: str, b: str) -> float:
+    """Contrast ratio of WCAG 2.2."""
+    low, high = sorted((_luminance(a), _luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_lines_stand_out_from_the_page(colour):
+    """WCAG 1.4.11 asks for 3."""
+    assert _contrast(colour, "#ffffff") >= 3
+    assert _contrast(colour, "#14171a") >= 3
+
+
+def test_a_pale_colour_would_be_found():
+    assert _contrast("#e69f00", "#ffffff") < 3
+
+
 def test_the_same_run_twice_counts_once():
     once, twice = (build([Source(name="x", run=made_run(9))] * n) for n in (1, 2))
     assert once.parts == twice.parts
@@ -294,7 +487,9 @@ def test_the_same_report_gives_the_same_bytes(full):
 
 
 def test_many_clips_stay_small():
-    made = build([Source(name="x", run=made_run(2500))])
+    shape = {f"shape_{i}": 0.1 * i for i in range(307)}
+    run = Run(dataclasses.replace(own, shape=shape) for own in made_run(2500))
+    made = build([Source(name="x", run=run)])
     assert len(render(made, ".html")) < 1_000_000
     assert len(render(made, ".json")) < 1_000_000
 

@@ -59,6 +59,35 @@ def test_damaged_rows_are_named(tmp_path):
         Run.read(tmp_path / "gone.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seconds": "x"}, "float.*seconds"),
+        ({"seconds": math.nan}, "nan seconds"),
+        ({"seconds": -1.0}, "-1 seconds"),
+        ({"positions": -1}, "-1 positions"),
+        ({"positions": 1.5}, "int.*positions"),
+        ({"text": 5}, "str.*text"),
+        ({"expected": 5}, "str.*expected"),
+        ({"family": ["a"]}, "str.*family"),
+        ({"scenario": None}, "str.*scenario"),
+        ({"honest": "false"}, "bool.*honest"),
+        ({"honest": 0}, "bool.*honest"),
+        ({"findings": [1]}, "str.*findings"),
+        ({"findings": "statistics.x"}, "array.*findings"),
+        ({"outcome": "BANANA"}, "BANANA.*PASS, FAIL, INCONCLUSIVE"),
+        ({"statistics": []}, "items"),
+        ({"more": 1}, "unknown columns more"),
+    ],
+)
+def test_a_column_of_the_wrong_type_is_refused_by_name(tmp_path, change, said):
+    """Else it would fail far from here, or a cheat that is honest by a word would count as honest."""
+    good = json.loads(row("a", "x", (1.0, 2.0)).to_json())
+    (tmp_path / "bad.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(good | change) + "\n")
+    with pytest.raises(RecordError, match=rf"bad\.jsonl, line 2: no row of a run: .*{said}"):
+        Run.read(tmp_path / "bad.jsonl")
+
+
 def test_parquet_keeps_every_number(tmp_path):
     pd = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")

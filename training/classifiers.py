@@ -42,7 +42,8 @@ def known(name: str) -> list[Scenario]:
 def relatives(name: str, kinds: Sequence[str]) -> list[Scenario]:
     """Return the checkpoints of a model's kin that are there."""
     found = [kind for kind in kinds if (EMBEDDED / f"{name}-{kind}").is_dir()]
-    return [other_checkpoint(model=earmark.load(f"embedded:{name}-{kind}"), name=kind) for kind in found]
+    names = [f"{name}-{kind}" for kind in found]  # as `earmark study` calls them
+    return [other_checkpoint(model=earmark.load(f"embedded:{own}"), name=own) for own in names]
 
 
 def strangers(name: str) -> list[Scenario]:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain, islice, takewhile
 from pathlib import Path
+from typing import Any
 
+from earmark.audit_log import Entry, read_log, records_digest, terms_digest
 from earmark.budget import Budget, check_seed, from_seed
 from earmark.decision.betting import Audit
 from earmark.engines import Engine, Group, InProcess, Terms
 from earmark.errors import EarmarkError, OutputError, RecordError, UsageError
 from earmark.profiles import Profile
 from earmark.protocols import Model
-from earmark.records import lines
 from earmark.records.policy import Policy
 from earmark.records.verdict import Verdict
 from earmark.replaying import Mode
@@ -30,54 +31,6 @@ ROUND = 32
 """Clips that are verified together, and between two looks at the decision."""
 LEFT_OUT = ("budget.partial", "budget.skipped", "budget.undrawn")
 """Findings of clips that the budget did not draw: none of them counts, however much of it was replayed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One line of the log.
-
-    Attributes:
-        clip: Name of the clip.
-        outcome: Its verdict.
-        mode: `replay` or `reexecute`.
-        score: What the audit bets on; infinite where a rule was broken or the provider withheld what it owes; None
-            where the clip does not count: the verifier's or the input's fault, or the budget's choice.
-        p_value: Conformal p-value of the clip alone.
-        findings: Codes of the findings that decided.
-        log_e: log e-value of the audit behind this clip.
-        decision: Outcome of the audit behind this clip.
-        left_out: What was replayed of a clip that the budget did not draw, in words; None where it drew the clip.
-    """
-
-    clip: str
-    outcome: str
-    mode: str
-    score: float | None
-    p_value: float | None
-    findings: tuple[str, ...]
-    log_e: float
-    decision: str
-    left_out: str | None = None
-
-    def to_json(self) -> str:
-        """Return the entry as one line; an infinite score is written as a word."""
-        score = None if self.score is None else lines.from_float(self.score)
-        return lines.to_line({**asdict(self), "score": score})
-
-    @classmethod
-    def from_json(cls, line: str) -> Entry:
-        """Return the entry that `to_json` wrote.
-
-        Raises:
-            RecordError: The line is no entry.
-        """
-        try:
-            row = lines.from_line(line)
-            score = None if row["score"] is None else lines.to_float(row["score"])
-            log_e = lines.to_float(row["log_e"])
-            return cls(**row | {"score": score, "log_e": log_e, "findings": tuple(row["findings"])})
-        except (ValueError, TypeError, KeyError) as error:
-            raise RecordError(f"no line of an audit: {' '.join(str(error).split())[:200]}") from error
 
 
 def run_audit(
@@ -128,19 +81,26 @@ def run_audit(
     profile.check_fits(engine.info)
     check_reexecute(reexecute, seed)
     limit = _of_clips(budget) if isinstance(budget, Budget) else from_seed(seed, budget)
-    terms = Terms(profile=profile, policy=policy, budget=limit, batch_size=batch_size)
-    state = Audit(bets=profile.bets(rate=rate, tolerance=tolerance))
-    done = _resume(Path(log), state)
-    if stop and state.outcome == "FAIL":
+    bets = profile.bets(rate=rate, tolerance=tolerance)
+    state = Audit(bets=bets)
+    drawn = {"seed": seed if 0 < reexecute < 1 else "", "budget": asdict(limit) if limit.share < 1 else None}
+    terms = terms_digest(profile, policy=policy or Policy(), bets=asdict(bets), reexecute=reexecute, **drawn)
+    done = _resume(Path(log), state, terms)
+    rounds = _rounds(cases, done)
+    if stop and state.outcome == "FAIL":  # the round that a kill cut short, and no other
+        rounds = takewhile(lambda clips: any(name in done for name, _ in clips), rounds)
+    if (first := next(rounds, None)) is None:
         return state
-    finished, groups = set(done), (_group(clips, seed, reexecute) for clips in _rounds(cases, done))
+    groups = (_group(clips, seed, reexecute) for clips in chain([first], rounds))
+    order = Terms(profile=profile, policy=policy, budget=limit, batch_size=batch_size)
     try:
         with Path(log).open("a", encoding="utf-8") as file:
-            for group, verdicts in engine.verify(groups, terms):
-                for name, mode, verdict in zip(group.names, group.modes, verdicts, strict=True):
-                    if name in finished:
+            for group, verdicts in engine.verify(groups, order):
+                for name, case, mode, verdict in zip(group.names, group.cases, group.modes, verdicts, strict=True):
+                    if name in done:
                         continue
-                    entry = _entry(name, mode, verdict, profile, state)
+                    facts = {"clip": name, "mode": mode, "terms": terms, "records": records_digest(case)}
+                    entry = _entry(verdict, profile, state, **facts)
                     file.write(entry.to_json() + "\n")
                     file.flush()
                     if advance is not None:
@@ -174,37 +134,39 @@ def _of_clips(budget: Budget) -> Budget:
     return budget
 
 
-def _resume(path: Path, state: Audit) -> list[str]:
-    """Bet on the clips of the log again and return their names; a torn last line is dropped."""
-    lines.drop_torn_line(path)
-    names = []
-    for number, entry in lines.read(path, Entry.from_json) if path.exists() else ():
+def _resume(path: Path, state: Audit, terms: str) -> dict[str, str]:
+    """Bet on the clips of the log again; return their names in order, each with the digest of its records."""
+    done = {}
+    for number, entry in read_log(path, terms):
         _bet(state, entry.score)
         if abs(entry.log_e - state.log_e) > 1e-6:
-            found = f"log e-value {entry.log_e:.4f}; this audit gives {state.log_e:.4f}"
-            raise RecordError(f"{path}, line {number}: {found}: it belongs to another profile or rate")
-        names.append(entry.clip)
-    return names
+            found = f"log e-value {entry.log_e:.4f}; its scores give {state.log_e:.4f}"
+            raise RecordError(f"{path}, line {number}: {found}: the log was changed; give another log")
+        done[entry.clip] = entry.records
+    return done
 
 
-def _rounds(cases: Iterable[tuple[str, Case]], done: Sequence[str]) -> Iterator[list[tuple[str, Case]]]:
+def _rounds(cases: Iterable[tuple[str, Case]], done: Mapping[str, str]) -> Iterator[list[tuple[str, Case]]]:
     """Yield the clips that are left in rounds; where the log holds the first ones, from where its last round began."""
-    stream, finished = _distinct(cases), set(done)
+    stream = _distinct(cases, done)
     first = list(islice(stream, len(done)))
     if [name for name, _ in first] == [*done]:
         stream = chain(first[len(first) - len(first) % ROUND :], stream)
     else:
-        stream = ((name, case) for name, case in chain(first, stream) if name not in finished)
+        stream = ((name, case) for name, case in chain(first, stream) if name not in done)
     while clips := list(islice(stream, ROUND)):
-        if any(name not in finished for name, _ in clips):
+        if any(name not in done for name, _ in clips):
             yield clips
 
 
-def _distinct(cases: Iterable[tuple[str, Case]]) -> Iterator[tuple[str, Case]]:
+def _distinct(cases: Iterable[tuple[str, Case]], done: Mapping[str, str]) -> Iterator[tuple[str, Case]]:
     seen: set[str] = set()
     for name, case in cases:
         if name in seen:
             raise UsageError(f"clip {name!r} stands twice in the audit; each counts once")
+        if name in done and records_digest(case) != done[name]:
+            expected = "the evidence, request and receipt that the log's verdict is of; give another log"
+            raise UsageError(f"clip {name!r} was handed in with other records; expected {expected}")
         seen.add(name)
         yield name, case
 
@@ -222,13 +184,12 @@ def _drawn(seed: str, name: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def _entry(name: str, mode: Mode, verdict: Verdict, profile: Profile, state: Audit) -> Entry:
+def _entry(verdict: Verdict, profile: Profile, state: Audit, **facts: Any) -> Entry:
     score = score_of(verdict, profile)
     _bet(state, score)
     return Entry(
-        clip=name,
+        **facts,
         outcome=verdict.outcome,
-        mode=mode,
         score=score,
         p_value=verdict.p_value,
         findings=tuple(finding.code for finding in verdict.findings if finding.severity != "note"),

@@ -133,6 +133,7 @@ def calibrate(
     shares: Shares | None = None,
     k: int = DEFAULT_K,
     source: str = "",
+    facts: Mapping[str, str] | None = None,
     recipes: Sequence[str] = (),
     slack: float = 1.0,
     limits: Mapping[str, float] | None = None,
@@ -153,6 +154,7 @@ def calibrate(
         shares: Sizes of the three parts.
         k: Listed tokens per position of the evidence.
         source: Where the clips came from, for people.
+        facts: What else the provenance holds, such as the command.
         recipes: Known cheats whose direction takes part in the score, at most three; the rows were measured with them.
         slack: Factor by which other honest machines may differ beyond the largest value here; see `fit_scale`.
         limits: Most that the slack may allow, by channel: what is too much whatever the clips say.
@@ -200,7 +202,9 @@ def calibrate(
             scenarios=tuple(Run(rows).scenarios()),
             recipes=tuple(recipes),
             power=powers(_found([row for row in run if not row.honest], split, scale, scores, promised)),
-            provenance=provenance(source=source, clips=len({row.base for row in rows}), slack=f"{slack:g}"),
+            provenance=provenance(
+                source=source, clips=len({row.base for row in rows}), slack=f"{slack:g}", **(facts or {})
+            ),
         ),
         scores=np.sort(scores),
     )

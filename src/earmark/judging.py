@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from earmark.attribution import recipes_of
@@ -16,7 +16,7 @@ from earmark.profiles import Profile, covers, find_profile, load_profile
 from earmark.protocols import Comparison, Model
 from earmark.records.policy import Policy
 from earmark.records.profile import Header
-from earmark.records.verdict import Fault, Finding, broken, unclear
+from earmark.records.verdict import Fault, Finding, broken, note, unclear
 
 PROVISIONAL = "provisional"
 """Documented bounds of the family; no guaranteed rate."""
@@ -68,7 +68,9 @@ class Judge:
             self._given.check_fits(model.info)  # raises before any clip is replayed
             recipes_of(self._given.header.recipes)
 
-    def judge(self, comparison: Comparison, *, strategy: str, level: str, k: int, part: bool = False) -> Judgement:
+    def judge(
+        self, comparison: Comparison, *, strategy: str, level: str, k: int, part: bool = False, chose: bool = False
+    ) -> Judgement:
         """Judge one clip.
 
         A calibrated profile promises its rate for whole clips: by a part of one, nobody FAILs.
@@ -79,6 +81,7 @@ class Judge:
             level: Level of the evidence.
             k: Fewest listed tokens per position of its segments.
             part: Whether a budget left segments of the clip out.
+            chose: Whether the provider chose the decoding, because no customer's request says it.
         """
         chosen = self._given if self._given is not None else self._find(strategy, level)
         if chosen == PROVISIONAL:
@@ -86,10 +89,11 @@ class Judge:
             findings = [*_beyond(comparison.fingerprint, bounds), *_few(comparison, self.policy.min_positions)]
             return Judgement(findings=tuple(findings), profile=PROVISIONAL)
         if isinstance(chosen, Profile):
-            unfit = _unfit(chosen.header, strategy, level, k)
-            if unfit is not None:
+            unfit = _unfit(chosen.header, strategy, level, k, chose=chose)
+            if unfit and unfit.severity != "note":
                 return Judgement(findings=(unfit,), profile=chosen.name)
-            return self._by_profile(chosen, comparison, part=part)
+            own = self._by_profile(chosen, comparison, part=part)
+            return replace(own, findings=(*own.findings, unfit)) if unfit else own
         expected = "a profile of this model (`earmark calibrate`), or profile='provisional' for documented bounds"
         return Judgement(findings=(unclear("profile.missing", "verifier", "no profile", expected),))
 
@@ -125,19 +129,25 @@ class Judge:
         return Judgement(findings=tuple(findings), profile=profile.name, p_value=None if part else own.p_value)
 
 
-def _unfit(header: Header, strategy: str, level: str, k: int) -> Finding | None:
-    """Say why a profile cannot judge a clip: its honest clips were recorded otherwise.
+def _unfit(header: Header, strategy: str, level: str, k: int, *, chose: bool) -> Finding | None:
+    """Say why a profile cannot judge a clip, or not all of it: its honest clips were recorded otherwise.
 
-    A profile of sketches judges scores too, and not the other way round, see `covers`. With fewer listed tokens every
-    distance is smaller, which would be a cheap way to a PASS; so the profile's k is what the provider owes.
+    Level and k are the provider's choice, and the profile's are what it owes, as nobody may choose not to be judged.
+    With fewer listed tokens every distance is smaller, with more of them larger. A profile of sketches judges scores
+    too (`covers`). A profile of scores judges a sketch by its scores and says so: what else was shown is looked at by
+    nobody, as if it had not been shown.
     """
     if strategy != header.strategy:
-        return unclear("profile.decoding", "verifier", f"a profile of {header.strategy} decoding", strategy)
-    if not covers(header.level, level):
-        return unclear("profile.level", "verifier", f"a profile of the level {header.level}", level)
+        fault: Fault = "provider" if chose else "verifier"
+        return unclear("profile.decoding", fault, strategy, f"{header.strategy} decoding, as the profile's clips")
     if k != header.k:
-        fault: Fault = "provider" if k < header.k else "verifier"
-        return unclear("profile.k", fault, f"{k} listed tokens per position", f"{header.k}, as the profile's clips")
+        return unclear(
+            "profile.k", "provider", f"{k} listed tokens per position", f"{header.k}, as the profile's clips"
+        )
+    if (header.level, level) == ("scores", "sketch"):
+        return note("profile.level", "a sketch, which the profile does not judge", "a profile of the level sketch")
+    if not covers(header.level, level):
+        return unclear("profile.level", "provider", f"level {level}", f"{header.level}, as the profile's clips")
     return None
 
 

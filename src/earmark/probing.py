@@ -102,5 +102,6 @@ def _findings(work: Work, distances: NDArray[np.float64], judge: Judge, family: 
         level=level,
         k=min(family.listed(trace) for _, trace in work.left),
         part=True,
+        chose=work.request_inside,
     )
     return [seen, *(each for each in judgement.findings if {each.severity, each.code} & {*DECIDING})]

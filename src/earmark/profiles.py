@@ -103,9 +103,14 @@ class Profile:
         return dict(zip(self.header.channels, self.scale.values_at(limit), strict=True))
 
     def bets(self, *, rate: float | None = None, tolerance: float | None = None) -> Bets:
-        """Return what an audit bets on; by default at the profile's own rate and tolerance."""
-        header = self.header
-        return place_bets(self.scores, rate=rate or header.rate, tolerance=tolerance or header.tolerance)
+        """Return what an audit bets on; by default at the profile's own rate and tolerance.
+
+        Raises:
+            UsageError: See `place_bets`.
+        """
+        rate = self.header.rate if rate is None else rate
+        tolerance = self.header.tolerance if tolerance is None else tolerance
+        return place_bets(self.scores, rate=rate, tolerance=tolerance)
 
     def check_fits(self, info: ModelInfo) -> None:
         """Check that the profile is of a model at its precision.

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from earmark.errors import OutputError, RecordError
 from earmark.extras import need
 from earmark.records import lines
+from earmark.records.verdict import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +26,8 @@ RUN_VERSION = 2
 """Rises when a column is added, removed or changes its meaning."""
 NUMBERS = ("statistics", "shape")
 """Columns that hold numbers by name."""
-
-
+OUTCOMES = get_args(Outcome)
+MOST = sys.float_info.max
 UNDECIDED = ("audio.faint", "positions.few")
 """Findings that stand beside the size of a statistic and decide no FAIL."""
 
@@ -103,10 +106,33 @@ class Row:
             values = lines.from_line(line)
             if (version := values.pop("run")) != RUN_VERSION:
                 raise RecordError(f"version {version!r}; this version of earmark reads {RUN_VERSION}")
-            numbers = {kind: {n: lines.to_float(v) for n, v in values.pop(kind).items()} for kind in NUMBERS}
-            return cls(**values | {**numbers, "findings": tuple(values.get("findings", ()))})
+            numbers = {kind: _numbers(values[kind]) for kind in NUMBERS}
+            return _checked(msgspec.convert(values | numbers, cls), values)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise RecordError(f"no row of a run: {' '.join(str(error).split())[:200]}") from error
+
+
+def _numbers(values: Mapping[str, object]) -> dict[str, float]:
+    """Return numbers by name; finite ones come first and names are shared, since each row has hundreds."""
+    return {
+        sys.intern(name): value if type(value) is float and -MOST <= value <= MOST else lines.to_float(value)
+        for name, value in values.items()
+    }
+
+
+COLUMNS = frozenset(own.name for own in fields(Row))
+
+
+def _checked(row: Row, values: Mapping[str, Any]) -> Row:
+    """Return a row that was read from these values where they are in range and no column is unknown."""
+    if unknown := sorted(values.keys() - COLUMNS):
+        raise RecordError(f"unknown columns {', '.join(unknown)}; expected {', '.join(sorted(COLUMNS))}")
+    if row.outcome not in OUTCOMES:
+        raise RecordError(f"outcome {row.outcome!r:.60}; expected one of {', '.join(OUTCOMES)}")
+    if not 0 <= row.seconds < math.inf or row.positions < 0:
+        found = f"{row.seconds:g} seconds and {row.positions} positions"
+        raise RecordError(f"{found}; expected finite numbers from 0 on")
+    return row
 
 
 class Run(Sequence[Row]):

@@ -86,7 +86,7 @@ def figures_markdown(figures: Figures) -> str:
     ]
     heads = ("deployment", "named right, one of the known", "named right, or unknown", "unknown when left out")
     matrix = [(label, *map(str, row)) for label, row in zip(figures.labels, figures.counts, strict=True)]
-    log_loss = max(figures.log_loss, 0.0)  # no negative zero
+    log_loss = max(figures.log_loss, 0.0) + 0.0  # no negative zero
     summary = (
         f"Balanced accuracy among the known: **{100 * figures.balanced_accuracy:.1f} %**. Known ones refused: "
         f"{figures.refused()}. Log-loss {log_loss:.3f} nats, calibration error {figures.calibration_error:.3f}."

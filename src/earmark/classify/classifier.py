@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from earmark.records import codec
 from earmark.records.verdict import Verdict
 from earmark.runs import Row
 
+SKETCH = "sketch_"
+"""What names of statistics begin with that only a sketch shows."""
 HEADER_FILE, MODEL_FILE, CARD_FILE = "classifier.json", "classifier.skops", "README.md"
 
 
@@ -74,7 +77,7 @@ class Classifier:
             source: A verdict, its dictionary, a fingerprint or a row of a run.
 
         Raises:
-            UsageError: There was no replay, or it is of another model, family, level or version.
+            UsageError: There was no replay, or it is of another model, precision, family, level or version.
         """
         return self.classify_many([source])[0]
 
@@ -108,25 +111,44 @@ class Classifier:
     def _numbers(self, source: Any) -> tuple[Mapping[str, float], Mapping[str, float]]:
         """Return statistics and shape of a recording, once it is one of the classifier's references."""
         if isinstance(source, Row):
-            self._check_weights(source.weights)
-            return source.statistics, source.shape
+            self._check_level(source.level)
+            self._check_reference(source.weights, source.precision, source.family)
+            return self._shown(source.statistics), source.shape
         if isinstance(source, Mapping) and not isinstance(source, Fingerprint):
-            self._check_weights((source.get("provenance") or {}).get("weights"))
+            made = source.get("provenance") or {}
+            self._check_reference(made.get("weights"), made.get("precision"))
             self._check_version(source.get("fingerprint_version"))
-            return storage.numbers(source.get("fingerprint")), storage.numbers(source.get("shape"))
+            return self._shown(storage.numbers(source.get("fingerprint"))), storage.numbers(source.get("shape"))
         if isinstance(source, Verdict):
-            self._check_weights(source.provenance.get("weights"))
+            self._check_reference(source.provenance.get("weights"), source.provenance.get("precision"))
             source = source.fingerprint
         if source is None:
             raise UsageError("there was no replay, so there is no fingerprint to classify")
         self._check_version(source.version)
-        return source, source.shape
+        if source.family not in {own.family for own in self.header.references}:
+            raise UsageError(f"a fingerprint of the family {source.family}; {self._knows()}")
+        return self._shown(source), source.shape
 
-    def _check_weights(self, weights: str | None) -> None:
-        known = {reference.weights for reference in self.header.references}
-        if weights not in known:
-            names = ", ".join(f"{own.model} ({own.weights[:12]})" for own in self.header.references)
-            raise UsageError(f"a recording against weights {str(weights)[:12]}; the classifier knows {names}")
+    def _shown(self, statistics: Mapping[str, float]) -> Mapping[str, float]:
+        """Return what evidence of the classifier's level would have shown: a sketch may lie beside the scores."""
+        if self.header.level == "sketch":
+            return statistics
+        return {name: math.nan if name.startswith(SKETCH) else value for name, value in statistics.items()}
+
+    def _check_level(self, level: str) -> None:
+        if level not in {self.header.level, {"scores": "sketch"}.get(self.header.level)}:
+            raise UsageError(f"evidence of the level {level}; the classifier was trained on {self.header.level}")
+
+    def _check_reference(self, weights: str | None, precision: str | None, family: str | None = None) -> None:
+        for own in self.header.references:
+            if (weights, precision, family or own.family) == (own.weights, own.precision, own.family):
+                return
+        found = f"a recording against weights {str(weights)[:12]}, {precision}{f', {family}' if family else ''}"
+        raise UsageError(f"{found}; {self._knows()}")
+
+    def _knows(self) -> str:
+        names = (f"{own.model} ({own.weights[:12]}, {own.precision}, {own.family})" for own in self.header.references)
+        return f"the classifier knows {', '.join(names)}"
 
     def _check_version(self, version: object) -> None:
         if version != self.header.fingerprint_version:

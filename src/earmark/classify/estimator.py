@@ -110,8 +110,9 @@ class DeploymentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         scores, matches = np.full((len(y), len(self.classes_)), np.nan), self._no_matches(len(y))
         for train, test in held:
             if len(set(own[train])) == len(self.classes_):
-                scores[test], matches[test] = self._fit_parts(X[train], own[train]).score(X[test])
-        self.parts_ = self._fit_parts(X, own)
+                inner = None if groups is None else [groups[i] for i in train]
+                scores[test], matches[test] = self._fit_parts(X[train], own[train], inner).score(X[test])
+        self.parts_ = self._fit_parts(X, own, groups)
         open_ones = np.isnan(scores).any(axis=1)  # few rows, or rows tied to all others: their own fit has to do
         scores[open_ones], matches[open_ones] = self.parts_.score(X[open_ones])
         self.temperature_ = temperature_of(scores, own)
@@ -133,7 +134,8 @@ class DeploymentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     def p_values(self, X: Any) -> Floats:  # noqa: N803
         """Return for each known deployment how usual the row would be for it, (rows, classes).
 
-        Under a known deployment its p-value is at most a in a share a of new rows, for every a.
+        Under a known deployment its p-value is at most a in about a share a of new rows: the distances are those of
+        rows that their Gaussians were not fitted to, several of each recording.
         """
         values, (_, matches) = self._checked(X)
         seen = self._seen(values, matches)
@@ -177,8 +179,8 @@ class DeploymentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     def _no_matches(self, rows: int) -> Floats:
         return np.zeros((rows, len(self.classes_) if self.signature is not None else 0))
 
-    def _fit_parts(self, X: Floats, own: Indices) -> Parts:  # noqa: N803
-        return Parts(self.signature, self.folds, self.random_state).fit(X, own, len(self.classes_))
+    def _fit_parts(self, X: Floats, own: Indices, groups: Groups) -> Parts:  # noqa: N803
+        return Parts(self.signature, self.folds, self.random_state).fit(X, own, len(self.classes_), groups)
 
     def _fit_open(self, X: Floats, matches: Floats, own: Indices, held: Splits) -> None:  # noqa: N803
         """Fit one Gaussian per class, and keep the distances of rows from Gaussians that were fitted to others."""

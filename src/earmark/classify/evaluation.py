@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.classify.estimator import REFUSE, DeploymentClassifier
-from earmark.classify.features import REFERENCE, TOKEN, Table, columns
+from earmark.classify.features import REFERENCE, SIZE, TOKEN, Table, columns
 from earmark.classify.figures import UNKNOWN, Figures, confusion
 from earmark.classify.splits import Indices, check_apart, purged_splits
 from earmark.errors import UsageError
@@ -16,8 +16,6 @@ from earmark.errors import UsageError
 Floats = NDArray[np.float64]
 BINS = 10
 """Bins of the calibration error."""
-SIZE = "shape_rms"
-"""The size of the deviation, which the open set looks at beside the signature."""
 
 
 def estimator_for(names: Sequence[str], seed: int = 0) -> DeploymentClassifier:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.errors import UsageError
+from earmark.fingerprint.matched import PREFIXES
 from earmark.runs import Row
 
 Floats = NDArray[np.float64]
@@ -22,9 +23,14 @@ KINDS: dict[Features, str] = {
 }
 REFERENCE = "reference"
 """Label of every honest provider."""
+SIZE = "shape_rms"
+"""The size of the deviation."""
 TOKEN = "shape_token_"  # noqa: S105 - a prefix of names
-FLOOR, CEILING = 1e-9, 1e9
-"""Magnitudes are cut to these before their logarithm: float64 arithmetic differs by more than the floor."""
+FLOOR, CEILING = 1e-4, 1e9
+"""Added to a magnitude before its logarithm: float32 differs by less between honest machines, batches and kernels, and
+the direction of such a difference says nothing; and the largest magnitude."""
+MATCHED = ("match_", *PREFIXES)
+"""Prefixes of what only a replay with a known alternative says."""
 BOUND = 1e3
 """Other numbers are cut to +-1e3; honest ones lie below 100."""
 
@@ -88,7 +94,7 @@ def table(
         ...           precision="fp32", level="scores", outcome="FAIL", statistics={"logprob_l1": 0.01},
         ...           shape={"shape_rms": 0.1, "own_chosen_mean": -1.0})
         >>> made = table([row])
-        >>> made.names, made.values.tolist(), made.labels
+        >>> made.names, made.values.round(2).tolist(), made.labels
         (('logprob_l1', 'shape_rms'), [[-2.0, -1.0]], ('int8',))
     """
     if features not in KINDS:
@@ -110,6 +116,8 @@ def table(
 def vector(statistics: Mapping[str, float], shape: Mapping[str, float], names: Sequence[str]) -> list[float]:
     """Return the features of one recording: logarithms of magnitudes, other numbers as they are, all of them bounded.
 
+    What a deviation looks like counts for less where it is no larger than what honest machines differ by.
+
     Args:
         statistics: The fingerprint.
         shape: Its shape.
@@ -123,21 +131,24 @@ def vector(statistics: Mapping[str, float], shape: Mapping[str, float], names: S
 
     Example:
         >>> vector({"logprob_l1": 0.0}, {"shape_mean": -0.5}, ["logprob_l1", "shape_mean"])
-        [-9.0, -0.5]
+        [-4.0, -0.5]
     """
     missing = [name for name in names if name not in statistics and name not in shape]
     if missing:
         shown = ", ".join(missing[:3])
         message = f"{len(missing)} of {len(names)} features are missing ({shown})"
         raise UsageError(f"{message}; expected a fingerprint of the classifier's family, level and kind of features")
-    return [_feature(name, statistics[name] if name in statistics else shape[name]) for name in names]
+    size = abs(shape.get(SIZE, math.inf))
+    trust = size / (size + FLOOR) if math.isfinite(size) else 1.0
+    return [_feature(name, statistics[name] if name in statistics else shape[name], trust) for name in names]
 
 
-def _feature(name: str, value: float) -> float:
+def _feature(name: str, value: float, trust: float) -> float:
     if math.isnan(value):
         return value
-    magnitude = not name.startswith(("shape_", "own_", "match_")) or name.endswith(("_unexplained", "shape_rms"))
-    return math.log10(min(max(abs(value), FLOOR), CEILING)) if magnitude else min(max(value, -BOUND), BOUND)
+    if not name.startswith(("shape_", "own_", "match_")) or name.endswith(("_unexplained", SIZE)):
+        return math.log10(min(abs(value), CEILING) + FLOOR)
+    return min(max(value, -BOUND), BOUND) * (1.0 if name.startswith("own_") else trust)
 
 
 def _shared_names(rows: Sequence[Row], features: Features) -> tuple[str, ...]:
@@ -146,12 +157,13 @@ def _shared_names(rows: Sequence[Row], features: Features) -> tuple[str, ...]:
         return ()
     several = len({row.weights for row in rows}) > 1
     first = [*rows[0].statistics, *rows[0].shape]
-    kinds = {"alone": ("own_",), "replay": ("shape_",), "matched": ("shape_", "match_")}[features]
 
     def wanted(name: str) -> bool:
-        if name.startswith(TOKEN):
-            return features != "alone" and not several
-        return name.startswith(kinds) or (features != "alone" and not name.startswith(("own_", "shape_", "match_")))
+        if features == "alone" or name.startswith("own_"):
+            return features == "alone" and name.startswith("own_")
+        if name.startswith(MATCHED):
+            return features == "matched" and name.startswith("match_")  # the others say the same in other words
+        return not (several and name.startswith(TOKEN))
 
     everywhere = set(first).intersection(*({*row.statistics, *row.shape} for row in rows))
     return tuple(name for name in first if name in everywhere and wanted(name))

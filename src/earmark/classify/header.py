@@ -50,9 +50,9 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
         provenance: Seed, versions and command.
     """
 
-    FORMAT: ClassVar[str] = "earmark.classifier/1"
+    FORMAT: ClassVar[str] = "earmark.classifier/2"
 
-    format: Literal["earmark.classifier/1"] = "earmark.classifier/1"
+    format: Literal["earmark.classifier/2"] = "earmark.classifier/2"
     fingerprint_version: int
     shape_version: int
     features: Features

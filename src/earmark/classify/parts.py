@@ -38,20 +38,24 @@ class Parts(BaseEstimator):  # type: ignore[misc]  # sklearn ships no types
         self.folds = folds
         self.random_state = random_state
 
-    def fit(self, X: Floats, own: Indices, classes: int) -> Self:  # noqa: N803
-        """Fit; the matches of training rows come from mean signatures of other rows."""
+    def fit(self, X: Floats, own: Indices, classes: int, groups: Groups = None) -> Self:  # noqa: N803
+        """Fit the linear model to matches with mean signatures of rows that share no group with the row matched."""
         self.rest_ = np.asarray(rest(X.shape[1], self.signature), np.int64)
-        matches = np.zeros((len(X), 0))
+        matches, apart = np.zeros((len(X), 0)), np.ones(len(X), bool)
         if self.signature is not None:
-            matches = np.zeros((len(X), classes))
             signatures = X[:, list(self.signature)]
-            for train, test in splits_by(own, None, self.folds, self.random_state):
-                matches[test] = correlations(signatures[test], *templates_of(signatures[train], own[train], classes))
             self.spread_, self.templates_ = templates_of(signatures, own, classes)
+            matches, apart = correlations(signatures, self.spread_, self.templates_), np.zeros(len(X), bool)
+            for train, test in splits_by(own, groups, self.folds, self.random_state):
+                if len(set(own[train])) == classes:
+                    held = templates_of(signatures[train], own[train], classes)
+                    matches[test], apart[test] = correlations(signatures[test], *held), True
+        if len(set(own[apart])) < classes:  # few rows, or rows tied to all others: their own fit has to do
+            apart[:] = True
         shares = np.full(classes, 1 / classes)
         model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=shares)
         self.model_ = make_pipeline(*(step for _, step in scaler().steps), model)
-        self.model_.fit(np.hstack([matches, X[:, self.rest_]]), own)
+        self.model_.fit(np.hstack([matches, X[:, self.rest_]])[apart], own[apart])
         return self
 
     def score(self, X: Floats) -> tuple[Floats, Floats]:  # noqa: N803

@@ -10,7 +10,8 @@ import numpy as np
 from earmark.classify import storage
 from earmark.classify.classifier import Classifier
 from earmark.classify.evaluation import cross_validate, fit, importance
-from earmark.classify.features import Features, table
+from earmark.classify.features import REFERENCE, Features, table
+from earmark.classify.figures import UNKNOWN
 from earmark.classify.header import Header, Reference
 from earmark.errors import UsageError
 from earmark.fingerprint.shape import SHAPE_VERSION
@@ -49,12 +50,11 @@ def train(
         The classifier; its figures are in `header.figures`.
 
     Raises:
-        UsageError: The run holds too few deployments or clips, or rows of several levels.
+        UsageError: The run holds too few deployments or clips, rows of several levels or precisions, or a cheat that
+            is called `reference` or `unknown`.
     """
     data = table(run, features, speakers=speakers)
-    levels = {row.level for row in data.rows}
-    if len(levels) > 1:
-        raise UsageError(f"the run mixes evidence of the levels {', '.join(sorted(levels))}; give one of them")
+    _check_one_kind(data.rows)
     figures = cross_validate(data, exclude=exclude, folds=folds, seed=seed, refuse=refuse)
     inside = np.flatnonzero([label not in exclude for label in data.labels])
     weights = importance(data, exclude=exclude, folds=folds, seed=seed)
@@ -66,7 +66,7 @@ def train(
         names=data.names,
         classes=tuple(map(str, estimator.classes_)),
         references=_references([data.rows[i] for i in inside]),
-        level=levels.pop(),
+        level=data.rows[0].level,
         refuse=refuse,
         rows=len(inside),
         clips=len({data.rows[i].base for i in inside}),
@@ -78,6 +78,16 @@ def train(
         provenance=provenance(command=source, seed=seed, folds=folds, **storage.versions()),
     )
     return Classifier(header=header, estimator=estimator)
+
+
+def _check_one_kind(rows: Sequence[Row]) -> None:
+    """Refuse what would be learned as if it were the deployment."""
+    for what, found in (("levels", {row.level for row in rows}), ("precisions", {row.precision for row in rows})):
+        if len(found) > 1:
+            raise UsageError(f"the run mixes evidence of the {what} {', '.join(sorted(found))}; give one of them")
+    for row in rows:
+        if not row.honest and row.scenario in (REFERENCE, UNKNOWN):
+            raise UsageError(f"a cheat is called {row.scenario!r}, which means something else; give it another name")
 
 
 def _references(rows: Sequence[Row]) -> tuple[Reference, ...]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from earmark.audit import Entry, check_reexecute, run_audit
+from earmark.audit import check_reexecute, run_audit
+from earmark.audit_log import Entry
 from earmark.budget import EXAMPLE_SHARE, from_seed
 from earmark.cli import FAILED, INCONCLUSIVE, PASSED, files, openings, show
+from earmark.cli.files import Named
 from earmark.cli.options import (
     Attention,
     BatchSize,
@@ -38,6 +40,7 @@ from earmark.engines import TIMEOUT_S, Source, open_engine
 from earmark.errors import UsageError
 from earmark.profiles import Profile, find_profile, load_profile
 from earmark.protocols import ModelInfo
+from earmark.records import lines
 from earmark.records.policy import load_policy
 
 CODES = {"PASS": PASSED, "FAIL": FAILED, "INCONCLUSIVE": INCONCLUSIVE}
@@ -86,11 +89,11 @@ def audit(
     places = [place.strip() for place in devices.split(",")] if devices else []
     limit_s = worker_timeout or None
     opened = open_engine(source, kind=engine, device=device, devices=places, processes=processes, timeout_s=limit_s)
-    with closing(opened), show.progress("auditing", len(cases)) as step:
+    with closing(opened), show.betting("auditing", len(cases), *_logged(log, found)) as step:
         calibrated = load_profile(profile) if profile else _shipped(opened.info, level)
 
         def advance(entry: Entry) -> None:
-            step(1)
+            step(entry.log_e)
             if as_json:
                 print(entry.to_json(), flush=True)
 
@@ -113,6 +116,14 @@ def audit(
     return CODES[state.outcome]
 
 
+def _logged(log: Path, found: Sequence[Named]) -> tuple[int, float]:
+    """Return how many of the clips an earlier run wrote down, and the log e-value behind them."""
+    lines.drop_torn_line(log)
+    entries = [entry for _, entry in lines.read(log, Entry.from_json)] if log.exists() else []
+    names = {entry.clip for entry in entries}
+    return sum(item.name in names for item in found), entries[-1].log_e if entries else 0.0
+
+
 def _shipped(info: ModelInfo, level: str) -> Profile:
     profile = find_profile(info, "greedy", level)
     if profile is None:
@@ -126,7 +137,7 @@ def _report(state: Audit, log: Path, clips: int, budget: float, *, as_json: bool
     facts = {
         "decision": state.outcome,
         "clips": state.clips,
-        "e_value": math.exp(min(state.log_e, 700.0)),
+        "e_value": show.e_value(state.log_e),
         "fails_at": 2 / bets.rate,
         "promised_rate": bets.rate,
         "undetectable_share": bets.undetectable_share(),

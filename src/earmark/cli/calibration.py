@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 from earmark.attribution import applies, recipes_of
 from earmark.calibrate import calibrate as profile_of
 from earmark.calibrate import channels_of, split_bases, turns
-from earmark.cli import PASSED, files, show
+from earmark.cli import PASSED, files, origin, show
 from earmark.cli.options import (
     Attention,
     Audio,
@@ -79,6 +80,9 @@ def calibrate(
     if rate is not None and len(found) < clips_needed(rate) * CLIPS_FOR_RATE:
         needed = round(clips_needed(rate) * CLIPS_FOR_RATE + 1)
         raise UsageError(f"a rate of {rate:g} needs {needed} clips; {len(found)} were given")
+    with show.progress("comparing", len(found)) as step:
+        origin.check_distinct(found, step)
+    facts = origin.origin(found, sys.argv[1:])
     reference = load(model, **loading(device, dtype, attention))
     recipes = _recipes(reference, recipe, level)
     scenarios = honest_scenarios()
@@ -109,6 +113,7 @@ def calibrate(
         rate=rate,
         tolerance=tolerance,
         source=str(len(found)),
+        facts=facts,
         recipes=[each.name for each in recipes],
         slack=DEFAULT_SLACK.get(precision, 1.0) if slack is None else slack,
         limits=family.provisional_bounds(precision),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,6 +80,9 @@ def _cell(value: object) -> str:
 def classify(
     classifier: Annotated[Path, typer.Argument(help="Folder that `earmark train` wrote.")],
     source: Sources,
+    by_provider: Annotated[
+        bool, typer.Option("--by-provider", help="How often each provider of a run is called what, not each recording.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Name the deployment behind recordings: one of those the classifier knows, or unknown."""
@@ -87,6 +91,10 @@ def classify(
     own = load_classifier(classifier)
     found = [pair for path in source for pair in _recordings(path)]
     namings = own.classify_many([recording for _, recording in found])
+    if by_provider:
+        called = [(getattr(each, "scenario", "-"), n.label) for (_, each), n in zip(found, namings, strict=True)]
+        _print_counts(called, as_json=as_json)
+        return PASSED
     rows = [
         {"recording": name, "label": n.label, "known": n.known, "probabilities": dict(n.probabilities)}
         for (name, _), n in zip(found, namings, strict=True)
@@ -100,6 +108,17 @@ def classify(
     counts = {label: sum(n.label == label for n in namings) for label in dict.fromkeys(n.label for n in namings)}
     print(", ".join(f"{count} {label}" for label, count in counts.items()) or "no recordings")
     return PASSED
+
+
+def _print_counts(called: Sequence[tuple[str, str]], *, as_json: bool) -> None:
+    """Print what ran in rows and what it was called in columns."""
+    providers, labels = (list(dict.fromkeys(pair[place] for pair in called)) for place in (0, 1))
+    counts = Counter(called)
+    if as_json:
+        for own in providers:
+            show.json_line({"provider": own, "called": {name: counts[own, name] for name in labels}})
+        return
+    show.table(["provider", *labels], [[own, *(str(counts[own, name]) for name in labels)] for own in providers])
 
 
 def _recordings(path: Path) -> Iterator[tuple[str, Row | Mapping[str, Any]]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from earmark.cli import files
+from earmark.cli import files, show
 from earmark.cli.files import Named
 from earmark.errors import AudioError, EarmarkError, RecordError, UsageError
 from earmark.probing import LEVELS
@@ -43,14 +43,15 @@ def cases_of(
     if receipt is not None:
         raise UsageError("--drawn holds the receipts; leave out --receipt")
     found = [item for place in evidence for item in _opened(Path(place))]
-    pairs = [_opening(receipt, name, found) for receipt, name in drawn_receipts(drawn)]
+    receipts = drawn_receipts(drawn)
+    opened = _openings(receipts, found)
     cases = [
         Case(evidence=None, audio="", receipt=own)
         if item is None
-        else replace(_case(item, audio, request, None, alone=len(pairs) == 1), receipt=own)
-        for own, _, item in pairs
+        else replace(_case(item, audio, request, None, alone=len(receipts) == 1), receipt=own)
+        for (own, _), item in zip(receipts, opened, strict=True)
     ]
-    return [item or Named(Path(name), name) for _, name, item in pairs], cases
+    return [item or Named(Path(name), name) for (_, name), item in zip(receipts, opened, strict=True)], cases
 
 
 def _with_notes(
@@ -117,16 +118,21 @@ def _level(case: Case) -> str | None:
 
 
 def drawn_receipts(path: Path) -> list[tuple[Receipt, str]]:
-    """Read what `earmark draw` printed, plain or with --json: each receipt and its name.
+    """Read what `earmark draw` printed, plain or with --json: each receipt and its name, or its line without one.
 
     Raises:
-        UsageError: There is no such file, or it is empty.
+        UsageError: There is no such file, it is empty, or a name stands twice.
         RecordError: A line holds no receipt.
     """
-    receipts = [receipt for _, receipt in lines.read(path, _drawn)]
-    if not receipts:
+    rows = [(receipt, name or f"{path.name}:{number}") for number, (receipt, name) in lines.read(path, _drawn)]
+    if not rows:
         raise UsageError(f"{path} names no receipts; give what `earmark draw` printed")
-    return receipts
+    seen: set[str] = set()
+    for _, name in rows:
+        if name in seen:
+            raise UsageError(f"{path} has the name {name!r} twice; draw from one folder, with --json")
+        seen.add(name)
+    return rows
 
 
 def _drawn(line: str) -> tuple[Receipt, str]:
@@ -135,18 +141,32 @@ def _drawn(line: str) -> tuple[Receipt, str]:
             row = lines.from_line(line)
             return Receipt.from_token(str(row["token"])), str(row["receipt"])
         token, _, name = line.strip().partition(" ")
-        return Receipt.from_token(token), name.strip() or token
+        return Receipt.from_token(token), name.strip()
     except (RecordError, KeyError) as error:
         raise RecordError("expected a line that `earmark draw` printed") from error
 
 
-def _opening(receipt: Receipt, name: str, found: Sequence[Named]) -> tuple[Receipt, str, Named | None]:
-    """Return a drawn receipt, its name and what was opened for it: the evidence of that name, else of that digest."""
-    stem = next((name.removesuffix(end) for end in (".receipt.json", ".receipt.msgpack") if name.endswith(end)), None)
-    same_name = [item for item in found if item.name == stem]
-    if same_name:
-        return receipt, name, same_name[0]
-    return receipt, name, next((item for item in found if _digest(item.path) == receipt.commitment), None)
+def _openings(drawn: Sequence[tuple[Receipt, str]], found: Sequence[Named]) -> list[Named | None]:
+    """Return what was opened for each drawn receipt, None where nothing was.
+
+    `NAME.evidence.*` opens `NAME.receipt.*` and no other, as audio and request go by that name. Short receipts of a
+    list have no name: evidence of their digest opens them, one each, since a commitment holds the nonce of one request.
+    """
+    by_name = {show.plain(item.name).lstrip(): item for item in reversed(found)}  # as a plain list shows it
+    by_name |= {item.name: item for item in reversed(found)}
+    stems = [_stem(name) for _, name in drawn]
+    taken = {by_name[stem].path for stem in stems if stem in by_name}
+    left = [item for item in reversed(found) if item.path not in taken] if None in stems else []
+    by_digest = {_digest(item.path): item for item in left}
+    return [
+        by_digest.pop(receipt.commitment, None) if stem is None else by_name.get(stem)
+        for (receipt, _), stem in zip(drawn, stems, strict=True)
+    ]
+
+
+def _stem(name: str) -> str | None:
+    """Return the name of the clip of a receipt; None where it stands in a list."""
+    return next((name.removesuffix(end) for end in (".receipt.json", ".receipt.msgpack") if name.endswith(end)), None)
 
 
 def _digest(path: Path) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +12,8 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -34,12 +37,53 @@ def err() -> Console:
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Advance]:
     """Show a progress bar on stderr while the block runs; yields the function that moves it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = err()
-    hidden = not console.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=hidden) as bar:
+    with _bar() as bar:
         task = bar.add_task(label, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+@contextmanager
+def betting(label: str, total: int, done: int = 0, log_e: float = 0.0) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar with clips per second and the e-value while the block runs.
+
+    Args:
+        label: What is going on.
+        total: Number of clips.
+        done: Clips that an earlier run finished.
+        log_e: log e-value behind these.
+
+    Yields:
+        The function that counts one clip; it takes the log e-value behind it.
+    """
+    with _bar(_Speed(), TextColumn("e {task.fields[e_value]:.2g}")) as bar:
+        task = bar.add_task(label, total=total, completed=done, done=done, e_value=e_value(log_e))
+        yield lambda log_e: bar.update(task, advance=1, e_value=e_value(log_e))
+
+
+def e_value(log_e: float) -> float:
+    """Return an e-value for people, the largest ones cut off.
+
+    Example:
+        >>> e_value(0.0), e_value(1e6) == e_value(700.0)
+        (1.0, True)
+    """
+    return math.exp(min(log_e, 700.0))
+
+
+def _bar(*more: ProgressColumn) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *more, TimeElapsedColumn())
+    console = err()
+    hidden = not console.is_terminal
+    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=hidden)
+
+
+class _Speed(ProgressColumn):
+    """Clips per second since the start; clips end in rounds, and rich's own speed would be that of the last burst."""
+
+    def render(self, task: Task) -> Text:
+        """Return the speed, without the clips that were done before."""
+        count = task.completed - task.fields["done"]
+        return Text(f"{count / task.elapsed if task.elapsed else 0:.3g} clips/s")
 
 
 def json_line(row: dict[str, Any]) -> None:

@@ -89,9 +89,12 @@ def place_bets(
         UsageError: No threshold is usable, or an argument is out of range.
     """
     scores = np.asarray(calibration, dtype=np.float64).ravel()
-    if not 0 < rate < 1 or tolerance < 1 or not scores.size or np.isnan(scores).any():
-        found = f"rate {rate:g}, tolerance {tolerance:g}, {scores.size} scores"
-        raise UsageError(f"{found}; expected 0 < rate < 1, tolerance >= 1 and scores without NaN")
+    if not 0 < rate < 1:
+        raise UsageError(f"a rate of {rate:g}; expected one between 0 and 1, such as 0.001")
+    if not 1 <= tolerance < np.inf:
+        raise UsageError(f"a tolerance of {tolerance:g}; expected a factor of 1 or more, such as {TOLERANCE:g}")
+    if not scores.size or np.isnan(scores).any():
+        raise UsageError(f"{scores.size} scores, {np.isnan(scores).sum()} of them NaN; expected some, without NaN")
     thresholds = np.quantile(scores, list(quantiles), method="higher")
     counts = (scores[:, None] > thresholds).sum(axis=0)
     rates = upper_bound(counts, scores.size, rate / (2 * len(quantiles))) * tolerance

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+PREFIXES = ("along_", "excess_")
+"""What names of statistics begin with that a match with a recipe gives."""
 CLIP_NATS = 5.0
 """One coordinate differs at most by this, so that a single tail token does not decide."""
 NEIGHBOURS = 2
@@ -47,7 +49,7 @@ def along_names(alternatives: Iterable[str]) -> tuple[str, ...]:
         >>> along_names(["int8"])
         ('along_int8',)
     """
-    return tuple(f"along_{name}" for name in alternatives)
+    return tuple(f"{PREFIXES[0]}{name}" for name in alternatives)
 
 
 def matched_names(alternatives: Sequence[str]) -> tuple[str, ...]:
@@ -57,7 +59,7 @@ def matched_names(alternatives: Sequence[str]) -> tuple[str, ...]:
         >>> matched_names(["int8"])
         ('along_int8', 'excess_int8')
     """
-    return (*along_names(alternatives), *(f"excess_{name}" for name in alternatives))
+    return (*along_names(alternatives), *(f"{PREFIXES[1]}{name}" for name in alternatives))
 
 
 def matched_filter(provider: Floats, reference: Floats, alternative: Floats) -> Match:

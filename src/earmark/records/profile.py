@@ -88,7 +88,8 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
         development: Clips the scale was fitted on.
         held_out: Honest clips that were only tested.
         scenarios: Honest scenarios that were run.
-        provenance: Clips, seeds, versions and command.
+        provenance: Clips (how many, and a digest over names and files), slack, CPU capability, command without absolute
+            paths, versions. Which of these stand here depends on the version that calibrated.
         recipes: Known cheats whose direction takes part in the score (`earmark.attribution`), one more replay for each;
             their channels are the last.
         power: What budgets find (`earmark.budget.powers`).

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from earmark.audit import Entry
+from earmark.audit_log import Entry
 from earmark.decision.betting import Audit, Bets, place_bets
 from earmark.detection import Scored
 from earmark.errors import UsageError
 from earmark.profiles import Profile
 from earmark.report.contents import AuditPath
 
-MOST_CLIPS = 500
-"""Clips of an audit that a report shows."""
+MOST_POINTS = 500
+"""Points of an audit's path that a report draws."""
 RATE = 1e-3
 """Promised false-alarm rate of an audit that is played on a run without a profile."""
 
@@ -23,14 +23,8 @@ RATE = 1e-3
 def log_path(name: str, entries: Sequence[Entry]) -> AuditPath:
     """Return the path of a log."""
     decided = next((i for i, entry in enumerate(entries, 1) if entry.decision == "FAIL"), None)
-    return AuditPath(
-        name=name,
-        honest=None,
-        log_e=tuple(round(entry.log_e, 6) for entry in entries[:MOST_CLIPS]),
-        fails_at=None,
-        decided=decided,
-        decision=entries[-1].decision if entries else "INCONCLUSIVE",
-    )
+    decision = entries[-1].decision if entries else "INCONCLUSIVE"
+    return _thinned([entry.log_e for entry in entries], name=name, decided=decided, decision=decision)
 
 
 def simulated(scored: Scored, profile: Profile | None) -> tuple[AuditPath, ...]:
@@ -72,14 +66,37 @@ def _path(scored: Scored, scenario: str, honest: bool, bets: Bets) -> AuditPath:
     used = scored.split.development | (scored.split.conformal if honest else frozenset())
     scores = scored.chosen(lambda row: row.scenario == scenario and row.base not in used)
     state = Audit(bets=bets)
-    path = state.update(scores[~np.isnan(scores)][:MOST_CLIPS])
+    path = state.update(scores[~np.isnan(scores)])
     limit = math.log(2 / bets.rate)
     over = np.flatnonzero(path >= limit)
+    decided = int(over[0]) + 1 if over.size else None
+    return _thinned(
+        path.tolist(), name=scenario, honest=honest, fails_at=limit, decided=decided, decision=state.outcome
+    )
+
+
+def _thinned(
+    path: Sequence[float],
+    *,
+    name: str,
+    honest: bool | None = None,
+    fails_at: float | None = None,
+    decided: int | None,
+    decision: str,
+) -> AuditPath:
+    """Return a path with at most `MOST_POINTS` points and a few: evenly chosen, and where it peaks and decides."""
+    places = set(np.linspace(1, len(path), min(len(path), MOST_POINTS)).round().astype(int).tolist())
+    if path:
+        places |= {int(np.argmax(path)) + 1, decided or 1}
+    chosen = sorted(places)
     return AuditPath(
-        name=scenario,
+        name=name,
         honest=honest,
-        log_e=tuple(round(float(value), 6) for value in path),
-        fails_at=limit,
-        decided=int(over[0]) + 1 if over.size else None,
-        decision=state.outcome,
+        clips=len(path),
+        final_log_e=round(path[-1], 6) if path else math.nan,
+        places=tuple(chosen),
+        log_e=tuple(round(path[place - 1], 6) for place in chosen),
+        fails_at=fails_at,
+        decided=decided,
+        decision=decision,
     )

@@ -40,6 +40,7 @@ def bands(rows: Run, limit: Mapping[str, float]) -> tuple[Band, ...]:
     if not names:
         return ()
     values, honest = rows.matrix(names), np.asarray([row.honest for row in rows], bool)
+    clips = np.asarray([row.clip for row in rows], object)
     masks = {
         name: np.asarray([row.scenario == name for row in rows], bool)
         for name in dict.fromkeys(row.scenario for row in rows if not row.honest)
@@ -50,33 +51,39 @@ def bands(rows: Run, limit: Mapping[str, float]) -> tuple[Band, ...]:
             statistic=name,
             unit=known[name].unit if name in known else "",
             meaning=known[name].meaning if name in known else "",
-            honest=spread(column[honest]),
-            cheats={cheat: spread(column[mask]) for cheat, mask in masks.items()},
+            honest=spread(column[honest], clips[honest]),
+            cheats={cheat: spread(column[mask], clips[mask]) for cheat, mask in masks.items()},
             threshold=limit.get(name),
         )
         for name, column in zip(names, values.T, strict=True)
-        if np.isfinite(column).any()
+        if not np.isnan(column).all()
     ]
     return tuple(sorted(found, key=lambda band: (band.threshold is not None, _separation(band)), reverse=True))
 
 
-def spread(values: Floats) -> Spread:
-    """Return where the finite values lie.
+def spread(values: Floats, clips: NDArray[np.object_]) -> Spread:
+    """Return where the finite values lie, and on how many clips there are infinite ones.
+
+    Args:
+        values: One per row, (rows,).
+        clips: Name of each row's clip, (rows,).
 
     Example:
-        >>> spread(np.array([1.0, 2.0, 9.0, np.nan]))
-        Spread(count=3, least=1.0, median=2.0, most=9.0)
+        >>> spread(np.array([1.0, 2.0, 9.0, np.nan, np.inf]), np.array(list("abcde"), object))
+        Spread(count=3, least=1.0, median=2.0, most=9.0, infinite=1)
     """
-    some = values[np.isfinite(values)]
+    some, infinite = values[np.isfinite(values)], len(set(clips[np.isposinf(values)]))
     if not some.size:
-        return Spread(count=0, least=math.nan, median=math.nan, most=math.nan)
-    return Spread(count=int(some.size), least=float(some.min()), median=float(np.median(some)), most=float(some.max()))
+        return Spread(count=0, least=math.nan, median=math.nan, most=math.nan, infinite=infinite)
+    least, median, most = float(some.min()), float(np.median(some)), float(some.max())
+    return Spread(count=int(some.size), least=least, median=median, most=most, infinite=infinite)
 
 
 def _separation(band: Band) -> float:
     """Return by what factor the most conspicuous provider's median exceeds the largest honest value, as a logarithm."""
-    medians = [own.median for own in band.cheats.values() if own.count]
-    if not medians or not band.honest.count:
+    cheats = [own for own in band.cheats.values() if own.count or own.infinite]
+    medians = [math.inf if own.infinite > own.count else own.median for own in cheats]
+    if not medians or not band.honest.count or band.honest.infinite:
         return -math.inf
     return math.log(max(*medians, TINY)) - math.log(max(band.honest.most, TINY))
 

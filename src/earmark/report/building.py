@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
-from earmark.audit import Entry
+from earmark.audit_log import Entry
 from earmark.decision.operating import exact_interval
 from earmark.detection import Kind, Scored, accused, detection, fitting, score
 from earmark.examples import Attributed, Examples
@@ -16,7 +16,7 @@ from earmark.report.audits import log_path, simulated
 from earmark.report.bands import bands, thresholds
 from earmark.report.banners import banner
 from earmark.report.contents import Part, Report, Subject
-from earmark.report.errors import error_rates, written
+from earmark.report.errors import error_rates, rates_say, written
 from earmark.report.limits import limits
 from earmark.report.operating import operating
 from earmark.report.sources import Source
@@ -87,6 +87,7 @@ def _part(scored: Scored, examples: Sequence[Examples], profile: Profile | None)
     alarms, judged = accused(scored)
     limit, source = thresholds(scored, profile)
     found = tuple(detection(scored, name) for name in scored.rows.scenarios())
+    rates = error_rates(scored.rows, found)
     return Part(
         subject=_subject(scored, examples),
         detections=found,
@@ -97,7 +98,8 @@ def _part(scored: Scored, examples: Sequence[Examples], profile: Profile | None)
         threshold_source=source,
         operating=operating(scored),
         audits=simulated(scored, profile),
-        rates=error_rates(scored.rows, found),
+        rates=rates,
+        rates_say=rates_say(rates),
         written=written(scored.rows),
         curves=tuple(item for own in examples for item in own.curves),
         confidences=tuple(item for own in examples for item in own.confidences),

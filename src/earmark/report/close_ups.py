@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from earmark.examples import Calibration, EntropyCurve, WordConfidence
@@ -38,7 +39,7 @@ def draw_curve(curve: EntropyCurve, part: Part) -> Drawing:
         below.set_xlabel(UNITS[curve.unit])
         below.legend(*top.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, -0.55), ncols=2)
         svg = drawn.svg(f"entropy {part.subject.name} {part.subject.weights} {curve.scenario}")
-    most = max(abs(value) for value in differences)
+    most = most_apart(curve)
     words = " ".join(word for _, word in curve.words)
     alt = (
         f"Entropy of provider {curve.scenario} and reference {part.subject.name} along clip {curve.clip} "
@@ -82,7 +83,7 @@ def draw_confidence(line: WordConfidence, part: Part) -> Drawing:
         axis.set_ylim(min(0.5, *line.provider[:count], *line.reference[:count]) - 0.02, 1.02)
         drawn.legend(axis)
         svg = drawn.svg(f"confidence {part.subject.name} {part.subject.weights} {line.scenario}")
-    most = max(abs(a - b) for a, b in zip(line.provider, line.reference, strict=True))
+    most = most_apart(line)
     alt = (
         f"Confidence of provider {line.scenario} and reference {part.subject.name} in each word of clip {line.clip} "
         f"({' '.join(line.words)[:200]}); they differ by at most {number(most)}."
@@ -111,6 +112,26 @@ def draw_reliability(calibrations: Sequence[Calibration], part: Part) -> Drawing
     said = ", ".join(f"{own.scenario} {_or_dash(own.provider.ece)}" for own in chosen)
     alt = f"Share of right words over confidence for {part.subject.name}. Expected calibration errors: {said}."
     return Drawing(svg=svg, alt=alt, caption=f"{part.subject.name}: a point on the diagonal is as right as it is sure.")
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean; NaN of nothing.
+
+    Example:
+        >>> mean([0.1, 0.3]), mean([])
+        (0.2, nan)
+    """
+    return sum(values) / len(values) if values else math.nan
+
+
+def most_apart(own: EntropyCurve | WordConfidence) -> float:
+    """Return the largest difference of provider and reference; NaN without positions."""
+    return abs(own.provider[where_apart(own)] - own.reference[where_apart(own)]) if own.provider else math.nan
+
+
+def where_apart(own: EntropyCurve | WordConfidence) -> int:
+    """Return where provider and reference differ most."""
+    return max(range(len(own.provider)), key=lambda i: abs(own.provider[i] - own.reference[i]))
 
 
 def _or_dash(value: float | None) -> str:

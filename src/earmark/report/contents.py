@@ -10,7 +10,7 @@ import msgspec
 from earmark.detection import Detection
 from earmark.examples import Attributed, Calibration, Cost, EntropyCurve, WordConfidence
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 """Rises when a field is added, removed or changes its meaning."""
 
 Tone = Literal["good", "bad", "open"]
@@ -71,19 +71,21 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Where the values of one statistic lie; NaN without values.
+    """Where the values of one statistic lie; NaN without finite values.
 
     Attributes:
-        count: Rows that have one.
-        least: Smallest value.
-        median: Median.
-        most: Largest value.
+        count: Rows with a finite value.
+        least: Smallest of these.
+        median: Their median.
+        most: Largest of these.
+        infinite: Clips with an infinite value, where no honest provider can come.
     """
 
     count: int
     least: float
     median: float
     most: float
+    infinite: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +137,10 @@ class AuditPath:
     Attributes:
         name: The provider, or the log.
         honest: Whether it is honest; None where nobody knows.
-        log_e: Natural logarithm of the e-value behind each clip.
+        clips: Clips of the audit.
+        final_log_e: Natural logarithm of the e-value behind the last clip; NaN without clips.
+        places: Some of the clips, from 1: the first, the last, those where it peaks and decides, and others evenly.
+        log_e: Natural logarithm of the e-value behind each of these.
         fails_at: Where the audit says FAIL, as a logarithm; None where the log does not say.
         decided: Clip at which it did, from 1; None where it never did.
         decision: The last outcome.
@@ -143,6 +148,9 @@ class AuditPath:
 
     name: str
     honest: bool | None
+    clips: int
+    final_log_e: float
+    places: tuple[int, ...]
     log_e: tuple[float, ...]
     fails_at: float | None
     decided: int | None
@@ -159,7 +167,9 @@ class ErrorRate:
         clips: Clips with a transcript.
         words: Words that were spoken in them.
         rate: Word error rate; NaN without words.
-        difference: Rate less that of the honest providers; NaN where there are none.
+        difference: Rate less that of the honest providers on the same clips; NaN where there are none.
+        difference_low: Lower end of its 95 % interval, a bootstrap over base clips; NaN where there are too few.
+        difference_high: Upper end.
         same_text: Share of clips on which it wrote the same words as an honest provider; NaN where unknown.
         detected: Share of clips that FAILed; NaN without any.
     """
@@ -170,6 +180,8 @@ class ErrorRate:
     words: int
     rate: float
     difference: float
+    difference_low: float
+    difference_high: float
     same_text: float
     detected: float
 
@@ -200,6 +212,7 @@ class Part:
         operating: Errors of every threshold.
         audits: Audits over the run's own clips.
         rates: Word error rates.
+        rates_say: What they tell of the cheats, in a sentence; empty where there is nothing to say.
         written: Some texts.
         curves: Entropy curves of example clips.
         confidences: Word confidences of example clips.
@@ -218,6 +231,7 @@ class Part:
     operating: tuple[Operating, ...]
     audits: tuple[AuditPath, ...]
     rates: tuple[ErrorRate, ...]
+    rates_say: str
     written: tuple[Written, ...]
     curves: tuple[EntropyCurve, ...] = ()
     confidences: tuple[WordConfidence, ...] = ()

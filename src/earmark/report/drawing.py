@@ -12,9 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from earmark.extras import need
+from earmark.report.contents import Spread
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#a65628")
-"""Okabe and Ito's palette for the colour-blind, without black and yellow, which vanish on a dark or a light page."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8f00ff", "#cc0031", "#bc66ff", "#7f596c")
+"""Four of Okabe and Ito's colours for the colour-blind, and four that were searched for.
+
+Each has a contrast of 3 or more with the light and with the dark page, and lies 17 or more (CIE 1976 colour difference)
+from all others, as seen with full colour vision and without red, green or blue cones (Machado, Oliveira and Fernandes
+2009)."""
 HONEST, CHEAT = COLOURS[:2]
 STYLES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (8, 2)))
 """A line is told by its dashes as well as by its colour."""
@@ -124,10 +129,32 @@ def number(value: float) -> str:
         >>> number(0.000012345), number(0.0001), number(12.0), number(float("nan"))
         ('1.2e-5', '1e-4', '12', '-')
     """
-    if math.isnan(value):
-        return "-"
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else "∞" if value > 0 else "-∞"
     text = f"{value:.1e}".replace(".0e", "e") if 0 < abs(value) < 1e-3 else f"{value:.2g}"
     return re.sub(r"e([+-])0*(\d)", lambda m: f"e{m[1].strip('+')}{m[2]}", text)
+
+
+def largest(own: Spread) -> str:
+    """Return the largest value of a statistic; infinite ones with their clips.
+
+    Example:
+        >>> largest(Spread(count=2, least=0.1, median=0.2, most=0.3))
+        '0.3'
+        >>> largest(Spread(count=2, least=0.1, median=0.2, most=0.3, infinite=1))
+        '∞ (1 clip)'
+    """
+    return f"∞ ({own.infinite} clip{'' if own.infinite == 1 else 's'})" if own.infinite else number(own.most)
+
+
+def reach(own: Spread) -> str:
+    """Return the smallest and the largest value of a statistic.
+
+    Example:
+        >>> reach(Spread(count=2, least=0.1, median=0.2, most=0.3, infinite=4))
+        '0.1 to ∞ (4 clips)'
+    """
+    return f"{number(own.least)} to {largest(own)}" if own.count else largest(own)
 
 
 def log_ticks(axis: Any) -> None:

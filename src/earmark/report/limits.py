@@ -8,6 +8,7 @@ from earmark.calibrate import LEAST_DEVELOPMENT
 from earmark.detection import Scored
 from earmark.profiles import Profile
 from earmark.report.audits import RATE
+from earmark.report.bootstrap import FEWEST, RESAMPLES, SEED
 from earmark.report.contents import Part
 
 Judged = Sequence[tuple[Scored, Profile | None]]
@@ -34,6 +35,10 @@ def limits(parts: Sequence[Part], judged: Judged, repeated: int) -> tuple[str, .
         said.append("Costs are wall-clock times of one pass on the machine named; other programs may have run on it.")
     if any(part.rates for part in parts):
         said.append("Word error rates compare words as spoken, without case and punctuation.")
+        said.append(
+            "Intervals of their differences are percentiles of a paired bootstrap over base clips "
+            f"({RESAMPLES} resamples, seed {SEED}); below {FEWEST} base clips there are none."
+        )
     if repeated:
         said.append(f"{repeated} rows repeat a clip of a provider that another row holds; each counts once.")
     return tuple(said)

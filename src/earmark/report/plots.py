@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from earmark.report.contents import AuditPath, Band, Part, Spread
-from earmark.report.drawing import CHEAT, COLOURS, HONEST, INK, STYLES, Drawing, canvas, log_ticks, number, plain
+from earmark.report.drawing import (
+    CHEAT,
+    COLOURS,
+    HONEST,
+    INK,
+    STYLES,
+    Drawing,
+    canvas,
+    largest,
+    log_ticks,
+    number,
+    plain,
+)
 
 MOST_BANDS = 10
 MOST_LINES = 8
@@ -17,30 +29,33 @@ LEAST = 1e-9
 
 def draw_bands(part: Part) -> Drawing | None:
     """Draw the honest band of the statistics that separate most against those of all cheats."""
-    chosen = [band for band in part.bands if band.honest.count and any(own.count for own in band.cheats.values())]
+    chosen = [band for band in part.bands if band.honest.count and any(map(_some, band.cheats.values()))]
     chosen = chosen[:MOST_BANDS]
     if not chosen:
         return None
-    floor = _floor(chosen)
+    ends = _ends(chosen)
+    floor = ends[0]
     with canvas(0.55 + 0.42 * len(chosen)) as drawn:
         axis = drawn.axes[0]
         axis.set_xscale("log")
         for row, band in enumerate(chosen):
-            _strip(axis, -row, band.honest, floor, colour=HONEST, label="honest" if not row else None)
+            _strip(axis, -row, band.honest, ends, colour=HONEST, label="honest" if not row else None)
             for own in band.cheats.values():
-                _strip(axis, -row - 0.22, own, floor, colour=CHEAT)
+                _strip(axis, -row - 0.22, own, ends, colour=CHEAT)
             if band.threshold is not None:
                 axis.plot([max(band.threshold, floor)] * 2, [-row - 0.36, -row + 0.14], color=INK, linewidth=1.6)
             axis.text(floor, -row + 0.2, band.statistic, fontsize=8, parse_math=False)
         axis.plot([], [], color=CHEAT, linewidth=5, alpha=0.5, label="dishonest")
         axis.plot([], [], color=INK, linewidth=1.6, label="threshold")
+        if any(own.infinite for band in chosen for own in _spreads(band)):
+            axis.plot([], [], ">", color=INK, markersize=4, label="infinite")
         axis.set_yticks([])
         axis.spines["left"].set_visible(False)
         axis.set_ylim(-len(chosen) + 0.45, 0.6)
         axis.set_xlim(floor, None)
         axis.set_xlabel(f"value of the statistic, each in its own unit (left edge: {number(floor)} or less)")
         log_ticks(axis.xaxis)
-        drawn.legend(axis, 3)
+        drawn.legend(axis, 4)
         svg = drawn.svg(f"bands {part.subject.name} {part.subject.weights}")
     facts = "; ".join(_band_in_words(band) for band in chosen[:3])
     alt = f"Strips of {len(chosen)} statistics of {part.subject.name} on a logarithmic axis. {facts}."
@@ -48,23 +63,39 @@ def draw_bands(part: Part) -> Drawing | None:
     return Drawing(svg=svg, alt=alt, caption=caption)
 
 
-def _floor(bands: Sequence[Band]) -> float:
-    spreads = [own for band in bands for own in (band.honest, *band.cheats.values())]
-    least = [value for own in spreads for value in (own.least, own.median, own.most) if value > 0]
-    return float(10.0 ** math.floor(math.log10(max(min(least, default=LEAST), LEAST))))
+def _spreads(band: Band) -> tuple[Spread, ...]:
+    return (band.honest, *band.cheats.values())
 
 
-def _strip(axis: Any, y: float, own: Spread, floor: float, *, colour: str, label: str | None = None) -> None:
+def _some(own: Spread) -> bool:
+    return bool(own.count or own.infinite)
+
+
+def _ends(bands: Sequence[Band]) -> tuple[float, float]:
+    """Return the left edge of the axis, and where infinite values stand: beyond all finite ones."""
+    spreads = [own for band in bands for own in _spreads(band)]
+    values = [value for own in spreads for value in (own.least, own.median, own.most) if value > 0]
+    floor = float(10.0 ** math.floor(math.log10(max(min(values, default=LEAST), LEAST))))
+    limits = [band.threshold for band in bands if band.threshold is not None]
+    return floor, 10 * max([*values, *limits, floor])
+
+
+def _strip(
+    axis: Any, y: float, own: Spread, ends: tuple[float, float], *, colour: str, label: str | None = None
+) -> None:
+    floor, beyond = ends
     if own.count:
-        ends = [max(own.least, floor), max(own.most, floor)]
-        axis.plot(ends, [y, y], color=colour, linewidth=5, alpha=0.5, solid_capstyle="butt", label=label)
+        sides = [max(own.least, floor), max(own.most, floor)]
+        axis.plot(sides, [y, y], color=colour, linewidth=5, alpha=0.5, solid_capstyle="butt", label=label)
         axis.plot([max(own.median, floor)], [y], "o", color=colour, markersize=3)
+    if own.infinite:
+        axis.plot([beyond], [y], ">", color=colour, markersize=4)
 
 
 def _band_in_words(band: Band) -> str:
-    least = min((own.least for own in band.cheats.values() if own.count), default=math.nan)
+    least = min((own.least for own in band.cheats.values() if own.count), default=math.inf)
     limit = f", threshold {number(band.threshold)}" if band.threshold is not None else ""
-    return f"{band.statistic}: honest up to {number(band.honest.most)}, dishonest from {number(least)}{limit}"
+    return f"{band.statistic}: honest up to {largest(band.honest)}, dishonest from {number(least)}{limit}"
 
 
 def draw_operating(part: Part) -> Drawing | None:
@@ -101,9 +132,10 @@ def draw_operating(part: Part) -> Drawing | None:
 
 
 def draw_audits(paths: Sequence[AuditPath], name: str) -> Drawing | None:
-    """Draw the e-value behind each clip, on a logarithmic axis."""
+    """Draw the e-value behind each clip, on a logarithmic axis: of honest providers that with the highest alone."""
     some = [own for own in paths if own.log_e]
-    chosen = ([own for own in some if own.honest][:1] + [own for own in some if not own.honest])[:MOST_LINES]
+    honest = sorted((own for own in some if own.honest), key=lambda own: max(own.log_e), reverse=True)
+    chosen = [*honest[:1], *(own for own in some if not own.honest)][:MOST_LINES]
     if not chosen:
         return None
     top = 12 * math.log(10)
@@ -112,7 +144,7 @@ def draw_audits(paths: Sequence[AuditPath], name: str) -> Drawing | None:
         for i, own in enumerate(chosen):
             values = [min(max(value, -top / 2), top) / math.log(10) for value in own.log_e]
             label = plain(own.name, 24) + (" (honest)" if own.honest else "")
-            axis.plot(range(1, len(values) + 1), values, color=COLOURS[i], linestyle=STYLES[i], label=label)
+            axis.plot(own.places, values, color=COLOURS[i], linestyle=STYLES[i], label=label)
         limits = {own.fails_at for own in chosen if own.fails_at is not None}
         for limit in limits:
             axis.axhline(limit / math.log(10), color=INK, linewidth=1)
@@ -125,5 +157,6 @@ def draw_audits(paths: Sequence[AuditPath], name: str) -> Drawing | None:
         f"{own.name} {f'FAILs at clip {own.decided}' if own.decided else f'ends {own.decision}'}" for own in chosen
     )
     promise = "an honest provider ever reaches the line with at most the promised rate"
-    caption = f"{name}: evidence against honesty, clip by clip; {promise}."
+    of = f" Of {len(honest)} honest providers, {honest[0].name} comes highest." if len(honest) > 1 else ""
+    caption = f"{name}: evidence against honesty, clip by clip; {promise}.{of}"
     return Drawing(svg=svg, alt=f"E-value over the clips of {name}: {said}.", caption=caption)

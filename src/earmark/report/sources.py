@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from earmark.audit import Entry
+from earmark.audit_log import Entry
 from earmark.errors import RecordError, UsageError
 from earmark.examples import Examples, load_examples, path_beside
 from earmark.runs import Run

@@ -13,9 +13,10 @@ from typing import Any
 from earmark.errors import UsageError
 from earmark.extras import need
 from earmark.records.codec import write_atomically
-from earmark.report.close_ups import draw_confidence, draw_curve, draw_reliability
-from earmark.report.contents import Part, Report
-from earmark.report.drawing import Drawing, number
+from earmark.report.close_ups import draw_confidence, draw_curve, draw_reliability, mean, most_apart, where_apart
+from earmark.report.contents import ErrorRate, Part, Report
+from earmark.report.drawing import Drawing, largest, number, reach
+from earmark.report.operating import RATES, misses_at
 from earmark.report.plots import draw_audits, draw_bands, draw_operating
 
 FORMATS = (".html", ".md", ".json")
@@ -101,8 +102,11 @@ def _template(name: str, *, autoescape: bool) -> Any:
     )
     filters: dict[str, Callable[..., Any]] = {
         "share": share, "num": _or_dash, "md": markdown, "signed": _signed, "drawn": lambda own: _markup(own.svg),
+        "largest": largest, "reach": reach, "between": _between, "misses_at": misses_at,
+        "mean": mean, "most_apart": most_apart, "where_apart": where_apart,
     }  # fmt: skip
     environment.filters.update(filters)
+    environment.globals["RATES"] = RATES
     return environment.get_template(name)
 
 
@@ -134,6 +138,11 @@ def _signed(value: float) -> str:
 
 def _or_dash(value: float | None) -> str:
     return "-" if value is None else number(value)
+
+
+def _between(own: ErrorRate) -> str:
+    """Return the interval of a difference in word error rates."""
+    return "-" if math.isnan(own.difference_low) else f"{_signed(own.difference_low)} to {_signed(own.difference_high)}"
 
 
 def markdown(text: object) -> str:

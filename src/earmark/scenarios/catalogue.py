@@ -50,7 +50,7 @@ def catalogue(
         others: Checkpoints with the same tokens, by name; the first is the cheap model of those who need one, the
             reference in 4 bits where there is none.
         source: Where the reference was loaded from, for providers in another process; none without.
-        clips: Clips that forgers learn on; by default those that ship with earmark.
+        clips: Clips that forgers have of their own; by default those that ship with earmark.
 
     Returns:
         Honest scenarios first.
@@ -64,7 +64,7 @@ def catalogue(
     cheap = next(iter((others or {}).values()), None)
     writer = quantise(bits=4, group=64).alternative(model) if cheap is None else cheap
     parts = [
-        _honest(source),
+        _honest(source, compiled=model.info.family != "autoregressive"),  # there it takes minutes per model
         _weights(),
         _network(),
         _audio(),
@@ -77,8 +77,9 @@ def catalogue(
     return found + [Entry("A4, A6", other_checkpoint(model=own, name=name)) for name, own in (others or {}).items()]
 
 
-def _honest(source: str) -> list[tuple[str, Scenario]]:
+def _honest(source: str, *, compiled: bool) -> list[tuple[str, Scenario]]:
     own = [*honest_scenarios(), honest(padding_s=10.0), honest(device="cuda")]
+    own += [honest(compiled="aot_eager")] if compiled else []
     own += [instruction_set(source=source, isa=isa) for isa in ("default", "avx2")] if source else []
     return [(HONEST, scenario) for scenario in own]
 
@@ -88,7 +89,8 @@ def _weights() -> list[tuple[str, Scenario]]:
     plain = [
         eight_bits(), eight_bits(sharing="tensor"), eight_bits(part="encoder"), quantise(bits=4, group=64),
         quantise(bits=4, group=128), normal_float4(), float8(), quantise_activations(),
-        torchao(kind="int8"), torchao(kind="int8-dynamic"), torchao(kind="fp8"), bitsandbytes(kind="int8"), bitsandbytes(kind="nf4"),
+        torchao(kind="int8"), torchao(kind="int8-dynamic"), torchao(kind="fp8"),
+        bitsandbytes(kind="int8"), bitsandbytes(kind="nf4"),
     ]  # fmt: skip
     outside = [
         eight_bits(symmetric=False), eight_bits(rotation="hadamard"), eight_bits(rounding="stochastic"),
@@ -113,14 +115,18 @@ def _network() -> list[tuple[str, Scenario]]:
 
 
 def _audio() -> list[tuple[str, Scenario]]:
-    less = [drop_audio(seconds=0.25), drop_audio(seconds=1.0), drop_windows(), drop_silence()]
-    return [*(("A7", scenario) for scenario in less), ("A8", speed_up()), ("A8", telephone_band())]
+    ends = [drop_audio(seconds=seconds) for seconds in (0.25, 0.5, 1.0)]
+    return [
+        *(("A7", scenario) for scenario in (*ends, drop_windows(), drop_silence())),
+        ("A8", speed_up()),
+        ("A8", telephone_band()),
+    ]
 
 
 def _made_up(cheap: Model | None, clips: Sequence[Clip] | None) -> list[tuple[str, Scenario]]:
     four_bits = quantise(bits=4, group=64)
     return [
-        ("A10", other_audio()),
+        ("A10", other_audio(clips=clips)),
         ("A11", fabricated(writer=cheap)),
         ("A12", copied_shapes(writer=cheap, clips=clips)),
         ("A18", mixed(cheat=four_bits, share=0.5)),

@@ -15,7 +15,7 @@ from earmark.loading import family_of
 from earmark.protocols import Model, SegmentInput, SegmentOutput
 from earmark.recording import Clip, assemble, segment_inputs
 from earmark.records.evidence import Evidence, Level
-from earmark.records.request import Decoding
+from earmark.records.request import Decoding, Request
 from earmark.registry import registry
 
 
@@ -46,6 +46,7 @@ class Scenario:
         asked: Decoding that its customers ask for; None takes requests as they are.
         only_text: Whether it cheats in what it writes alone: where that is what an honest provider writes, nothing was
             gained and its evidence is honest, so that a PASS is no miss.
+        rewritten: What it makes of a request before it runs the reference; None where it takes requests as they are.
     """
 
     name: str
@@ -56,12 +57,17 @@ class Scenario:
     model: Callable[[Model], Model] | None = None
     asked: Decoding | None = None
     only_text: bool = False
+    rewritten: Callable[[Request], Request] | None = None
 
     def ask(self, clip: Clip) -> Clip:
         """Return the clip with the request that the customers of this provider make."""
         if self.asked is None:
             return clip
         return replace(clip, request=msgspec.structs.replace(clip.request, decoding=self.asked))
+
+    def obeys(self, clip: Clip) -> bool:
+        """Tell whether it rewrites requests, and this one into itself: what it would hand in is honest."""
+        return self.rewritten is not None and self.rewritten(clip.request) == clip.request
 
     def alternative(self, reference: Model) -> Model:
         """Return the model that this provider runs in the reference's place.

@@ -17,6 +17,8 @@ from earmark.scenarios.traces import Numbers, close_numbers, open_numbers, plaus
 from earmark.scenarios.weights import quantise
 
 Forge = Callable[[Numbers], Numbers]
+OWN_CLIPS = 24
+"""As many clips of its own a provider uses."""
 
 
 def fabricated(*, writer: Model | None = None, noise: float = 0.05, seed: int = 0) -> Scenario:
@@ -66,7 +68,7 @@ def copied_shapes(*, writer: Model | None = None, clips: Sequence[Clip] | None =
     """
 
     def produce(reference: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
-        seen = own_inputs(reference, 24, clips=clips, apart_from=inputs)
+        seen = own_inputs(reference, OWN_CLIPS, clips=clips, apart_from=inputs)
         pool = [open_numbers(output) for output in run_record(reference, seen, settings)]
         if not pool:
             raise UsageError("copied_shapes has seen no honest evidence: give clips other than those it is tested on")
@@ -86,8 +88,15 @@ def _dressed(numbers: Numbers, shapes: np.ndarray) -> Numbers:
     return dataclasses.replace(numbers, entropy=own[:, 0], logprobs=own[:, 1:])
 
 
-def other_audio() -> Scenario:
-    """Return a provider that hands in what it has of another clip, cut or padded to the same length (THREATS A10).
+def other_audio(*, clips: Sequence[Clip] | None = None) -> Scenario:
+    """Return a provider that hands in what it has of another clip, cut or repeated to the same length (THREATS A10).
+
+    Args:
+        clips: What it has; those that are tested are left out. By default the clip recorded before each, and where
+            there is only one, the clips that ship with earmark.
+
+    Raises:
+        UsageError: When it runs, if all that it has is what is tested.
 
     Example:
         >>> other_audio().name
@@ -96,13 +105,14 @@ def other_audio() -> Scenario:
 
     def produce(reference: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
         number = clip_numbers(inputs)
-        if len(set(number)) < 2:
-            raise UsageError("other_audio hands in what belongs to another clip; give two clips or more")
-        first = [number.index(clip) for clip in range(number[-1] + 1)]
-        donors = [inputs[first[clip - 1]].samples for clip in number]
+        several = clips is None and len(set(number)) > 1
+        known = inputs if several else own_inputs(reference, OWN_CLIPS, clips=clips, apart_from=inputs)
+        donors = [item.samples for item in known if item.index == 0]
+        if not donors:
+            raise UsageError("other_audio has no other audio: give clips other than those it is tested on")
         swapped = [
-            dataclasses.replace(item, samples=np.resize(donor, len(item.samples)))
-            for item, donor in zip(inputs, donors, strict=True)
+            dataclasses.replace(item, samples=np.resize(donors[(clip - 1) % len(donors)], len(item.samples)))
+            for item, clip in zip(inputs, number, strict=True)
         ]
         return run_record(reference, swapped, settings)
 

@@ -96,10 +96,11 @@ def compensated_grid(rows: torch.Tensor, moment: torch.Tensor, *, bits: int, gro
 
     width = rows.shape[1]
     step = min(group or width, width)
-    damped = moment.double() + (DAMPING * moment.diagonal().mean().double().clamp_min(1e-12)) * torch.eye(width)
+    damping = DAMPING * moment.diagonal().mean().double().clamp_min(1e-12)
+    damped = moment.double() + damping * torch.eye(width, dtype=torch.float64, device=moment.device)
     spread = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
     left, done = rows.double().clone(), torch.empty_like(rows, dtype=torch.float64)
-    scale = torch.ones(())
+    scale = left.new_ones(())
     top = 2 ** (bits - 1) - 1
     for column in range(width):
         if column % step == 0:

@@ -48,7 +48,7 @@ def integer_grid(
     blocks, width = _blocks(rows, group)
     if symmetric:
         top = 2 ** (bits - 1) - 1
-        low = torch.zeros(())
+        low = blocks.new_zeros(())
         scale = blocks.abs().amax(dim=-1, keepdim=True).clamp_min(1e-12) / top
         least, most = -top - 1, top
     else:

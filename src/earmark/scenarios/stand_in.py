@@ -11,7 +11,7 @@ import msgspec
 
 from earmark.errors import UsageError
 from earmark.protocols import Model, SegmentInput, SegmentOutput
-from earmark.records.request import Decoding
+from earmark.records.request import Decoding, Request
 from earmark.scenarios.core import Scenario, Settings, run_record, run_score, running
 
 
@@ -63,6 +63,8 @@ def other_request(
 ) -> Scenario:
     """Return a provider that runs the reference, but not as the request says.
 
+    A request that already says so is refused when it runs, since nothing would be changed: see `Scenario.obeys`.
+
     Args:
         language: Another language than asked.
         prompt: Another prompt than asked; empty drops it.
@@ -96,8 +98,15 @@ def other_request(
     if not changes:
         raise UsageError("other_request changes nothing; give a language, a prompt, a temperature or greedy=True")
 
+    def rewritten(request: Request) -> Request:
+        return msgspec.structs.replace(request, **changes)
+
     def produce(reference: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
-        asked = [dataclasses.replace(i, request=msgspec.structs.replace(i.request, **changes)) for i in inputs]
+        asked = [dataclasses.replace(item, request=rewritten(item.request)) for item in inputs]
+        same = sum(own.request == item.request for own, item in zip(asked, inputs, strict=True))
+        if same:
+            found = f"{same} of {len(inputs)} pieces already ask for {'-'.join(names)}"
+            raise UsageError(f"{found}; expected other requests: leave out the clips that `Scenario.obeys`")
         return run_record(reference, asked, settings)
 
     summary = f"the reference runs with {', '.join(changes)} other than asked"
@@ -108,6 +117,7 @@ def other_request(
         saves="little",
         produce=produce,
         only_text=set(changes) == {"decoding"},
+        rewritten=rewritten,
     )
 
 
