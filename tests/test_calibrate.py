@@ -99,6 +99,18 @@ def test_held_out_clips_that_were_measured_once_all_count_in_any_order():
     assert there.clips == len(held_out)
 
 
+def test_without_slack_the_rate_is_promised_for_the_lengths_that_were_calibrated():
+    run = [dataclasses.replace(each, seconds=1.0 + int(each.base[4:]) / 100) for each in honest_run(700)]
+    own, allowing = calibrate(Run(run), CHANNELS).header, calibrate(Run(run), CHANNELS, slack=3.0).header
+    held_out = split_bases([each.base for each in run]).held_out
+    known = [each.seconds for each in run if each.base not in held_out]
+    assert own.seconds == (min(known), max(known))
+    assert allowing.seconds is None, "a slack is there for what was not calibrated"
+    assert not own.promises(0.5)
+    assert own.promises(3.0)
+    assert allowing.promises(0.5)
+
+
 def test_saved_and_loaded(profile, tmp_path):
     profile.save(tmp_path / "p")
     again = load_profile(tmp_path / "p")

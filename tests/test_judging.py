@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 import pytest
 from made_profiles import calibrated
 
 import earmark
+from earmark import audit
 from earmark.limits import DEFAULT_K
 from earmark.records.request import Decoding
 from earmark.scenarios import scenario
@@ -59,3 +62,22 @@ def test_a_decoding_of_the_providers_own_is_its_fault(nano, clips):
     for request, fault in ((beam, "verifier"), (None, "provider")):
         verdict = earmark.verify(own, request, clips[0].audio, nano, profile=profile)
         assert ("profile.decoding", fault) in [(finding.code, finding.fault) for finding in verdict.findings]
+
+
+def test_nobody_is_accused_at_a_length_for_which_nothing_is_promised(nano, clips):
+    """A profile of clips of 60 s: what it would FAIL stays open and uncounted, unless a documented bound is exceeded."""
+    clip = clips[0]
+    far = calibrated(nano, seconds=(60.0, 90.0))
+    honest = _verdict(nano, clip, far)
+    assert honest.outcome == "PASS"
+    assert audit.score_of(honest, far) is None, "a clip counts or not whatever it holds"
+    strict = msgspec.structs.replace(far.header, median=(-40.0,) * len(far.header.channels))
+    accused = dataclasses.replace(far, header=strict)
+    verdict = _verdict(nano, clip, accused)
+    assert verdict.outcome == "INCONCLUSIVE"
+    assert ("statistics.length", "input") in [(finding.code, finding.fault) for finding in verdict.findings]
+    assert audit.score_of(verdict, accused) is None
+    near = dataclasses.replace(accused, header=msgspec.structs.replace(strict, seconds=(0.1, 90.0)))
+    assert _verdict(nano, clip, near).outcome == "FAIL", "the control: at a length that was calibrated"
+    cheat = scenario("quantise", bits=4, group=64).record(nano, [clip])[0]
+    assert earmark.verify(cheat, clip.request, clip.audio, nano, profile=far).outcome == "FAIL", "by documented bounds"

@@ -32,6 +32,9 @@ ROUND = 32
 LEFT_OUT = ("budget.partial", "budget.skipped", "budget.undrawn")
 """Findings of clips that the budget did not draw: none of them counts, however much of it was replayed."""
 
+LENGTH = "profile.length"
+"""Finding of a clip for whose length the profile promises nothing."""
+
 
 def run_audit(
     cases: Iterable[tuple[str, Case]],
@@ -214,18 +217,22 @@ def score_of(verdict: Verdict, profile: Profile) -> float | None:
     Returns:
         The clip's score S; infinity where a rule was broken, or where the clip stays INCONCLUSIVE by the provider's
         fault; 0 for a recording that is equal bit for bit; None where it is the verifier's or the input's fault, or
-        where a budget did not draw the clip: whether a clip counts must not depend on what it holds, nor on its length.
-        A clip with faint segments counts by the others, whatever stands in these.
+        where a budget did not draw the clip, or the profile promises nothing for its length: whether a clip counts must
+        not depend on what the provider made of it. A clip with faint segments counts by the others, whatever stands in
+        these.
     """
-    if any(finding.code in LEFT_OUT for finding in verdict.findings):
+    codes = {finding.code for finding in verdict.findings}
+    if codes & {*LEFT_OUT}:
         return None
     deciding = [finding for finding in verdict.findings if finding.severity != "note"]
-    if any(finding.severity == "fail" and finding.code != "statistics.profile" for finding in deciding):
+    if any(finding.severity == "fail" and not finding.code.startswith("statistics.") for finding in deciding):
         return math.inf
     if any(finding.fault == "provider" and finding.severity == "inconclusive" for finding in deciding):
         return math.inf
     judged = {"audio.faint"} if verdict.fingerprint is not None else set()  # by the segments that are not faint
-    if any(finding.severity == "inconclusive" and finding.code not in judged for finding in deciding):
+    if LENGTH in codes or any(
+        finding.severity == "inconclusive" and finding.code not in judged for finding in deciding
+    ):
         return None
     if verdict.fingerprint is None:
         return 0.0

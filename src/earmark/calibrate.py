@@ -201,6 +201,7 @@ def calibrate(
             held_out=_test(rows, split.held_out, scale, scores, promised),
             scenarios=tuple(Run(rows).scenarios()),
             recipes=tuple(recipes),
+            seconds=_lengths(rows, split) if slack == 1 else None,
             power=powers(_found([row for row in run if not row.honest], split, scale, scores, promised)),
             provenance=provenance(
                 source=source, clips=len({row.base for row in rows}), slack=f"{slack:g}", **(facts or {})
@@ -208,6 +209,12 @@ def calibrate(
         ),
         scores=np.sort(scores),
     )
+
+
+def _lengths(rows: Sequence[Row], split: Split) -> tuple[float, float] | None:
+    """Return the shortest and the longest clip of the calibration; None where the rows do not say."""
+    found = [row.seconds for row in rows if row.base not in split.held_out]
+    return (min(found), max(found)) if min(found) > 0 else None
 
 
 def _one_kind(rows: Sequence[Row], run: Sequence[Row]) -> Row:

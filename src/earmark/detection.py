@@ -206,14 +206,28 @@ def _judged(row: Row, profile: Profile) -> Row:
     open_ = any(not code.startswith("statistics.") for code in row.findings if code not in aside)
     if row.broke_a_rule or open_ or not row.statistics:
         return row
+    failed, undecided = _said(row, profile)
+    outcome = "FAIL" if failed else "INCONCLUSIVE" if aside or undecided else "PASS"
+    return replace(row, outcome=outcome, findings=(*aside, *failed, *undecided))
+
+
+def _said(row: Row, profile: Profile) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the findings of the statistics, those that FAIL the clip and those that keep it open."""
     p_value = profile.judge(row.statistics).p_value
-    if p_value <= profile.header.rate:
-        return replace(row, outcome="FAIL", findings=(*aside, "statistics.profile"))
+    beyond = p_value <= profile.header.rate
+    if not profile.header.promises(row.seconds):
+        return _beyond(row, profile), ("statistics.length",) if beyond else ()
+    if beyond:
+        return ("statistics.profile",), ()
     if math.isnan(p_value):
-        return replace(row, outcome="INCONCLUSIVE", findings=(*aside, "statistics.none"))
-    if any(math.isnan(row.statistics[name]) for name in profile.header.matched):
-        return replace(row, outcome="INCONCLUSIVE", findings=(*aside, "statistics.recipe"))
-    return replace(row, outcome="INCONCLUSIVE" if aside else "PASS", findings=aside)
+        return (), ("statistics.none",)
+    recipe = any(math.isnan(row.statistics[name]) for name in profile.header.matched)
+    return (), ("statistics.recipe",) if recipe else ()
+
+
+def _beyond(row: Row, profile: Profile) -> tuple[str, ...]:
+    bounds = registry("family").get(row.family).provisional_bounds(profile.header.precision)
+    return tuple(f"statistics.{name}" for name, bound in bounds.items() if row.statistics.get(name, 0.0) > bound)
 
 
 def detections(run: Run, profiles: Sequence[Profile] = ()) -> list[Detection]:

@@ -69,7 +69,15 @@ class Judge:
             recipes_of(self._given.header.recipes)
 
     def judge(
-        self, comparison: Comparison, *, strategy: str, level: str, k: int, part: bool = False, chose: bool = False
+        self,
+        comparison: Comparison,
+        *,
+        strategy: str,
+        level: str,
+        k: int,
+        seconds: float,
+        part: bool = False,
+        chose: bool = False,
     ) -> Judgement:
         """Judge one clip.
 
@@ -80,6 +88,7 @@ class Judge:
             strategy: Decoding of the request.
             level: Level of the evidence.
             k: Fewest listed tokens per position of its segments.
+            seconds: Length of the clip.
             part: Whether a budget left segments of the clip out.
             chose: Whether the provider chose the decoding, because no customer's request says it.
         """
@@ -92,7 +101,7 @@ class Judge:
             unfit = _unfit(chosen.header, strategy, level, k, chose=chose)
             if unfit and unfit.severity != "note":
                 return Judgement(findings=(unfit,), profile=chosen.name)
-            own = self._by_profile(chosen, comparison, part=part)
+            own = self._by_profile(chosen, comparison, seconds, part=part)
             return replace(own, findings=(*own.findings, unfit)) if unfit else own
         expected = "a profile of this model (`earmark calibrate`), or profile='provisional' for documented bounds"
         return Judgement(findings=(unclear("profile.missing", "verifier", "no profile", expected),))
@@ -108,8 +117,10 @@ class Judge:
             self._found[key] = find_profile(self.model.info, strategy, level)
         return self._found[key]
 
-    def _by_profile(self, profile: Profile, comparison: Comparison, *, part: bool) -> Judgement:
+    def _by_profile(self, profile: Profile, comparison: Comparison, seconds: float, *, part: bool) -> Judgement:
         header = profile.header
+        if not header.promises(seconds):
+            return self._by_bounds_alone(profile, comparison, seconds)
         own = profile.judge(comparison.fingerprint)
         findings = list(_few(comparison, max(self.policy.min_positions, header.least_positions)))
         if own.p_value <= header.rate:
@@ -127,6 +138,18 @@ class Judge:
             expected = "a direction for each recipe of the profile"
             findings.append(unclear("statistics.recipe", "verifier", f"no {', '.join(missing)}", expected))
         return Judgement(findings=tuple(findings), profile=profile.name, p_value=None if part else own.p_value)
+
+    def _by_bounds_alone(self, profile: Profile, comparison: Comparison, seconds: float) -> Judgement:
+        """Judge a clip of a length for which the profile promises nothing: nobody is accused by its rate."""
+        found, (least, largest) = profile.judge(comparison.fingerprint), profile.header.seconds or (0.0, math.inf)
+        bounds = family_of(self.model).provisional_bounds(self.model.info.precision)
+        findings = [*_beyond(comparison.fingerprint, bounds), *_few(comparison, self.policy.min_positions)]
+        told, expected = f"a clip of {seconds:.2f} s", f"{least:.2f} to {largest:.2f} s, as the profile's clips"
+        if not found.p_value > profile.header.rate:
+            told += f", for which p = {found.p_value:.2g} accuses nobody"
+            findings.append(unclear("statistics.length", "input", told, f"{expected}: calibrate on such clips too"))
+        findings.append(note("profile.length", told, expected))
+        return Judgement(findings=tuple(findings), profile=profile.name)
 
 
 def _unfit(header: Header, strategy: str, level: str, k: int, *, chose: bool) -> Finding | None:

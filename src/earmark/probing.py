@@ -101,6 +101,7 @@ def _findings(work: Work, distances: NDArray[np.float64], judge: Judge, family: 
         strategy=strategy,
         level=level,
         k=min(family.listed(trace) for _, trace in work.left),
+        seconds=work.seconds,
         part=True,
         chose=work.request_inside,
     )

@@ -65,6 +65,11 @@ class Work:
     request_inside: bool = False
 
     @property
+    def seconds(self) -> float:
+        """Length of the clip."""
+        return self.audio.seconds if self.audio is not None else 0.0
+
+    @property
     def open(self) -> bool:
         """Whether nothing stands against a replay yet."""
         return decide(self.findings) == "PASS"

@@ -147,8 +147,15 @@ def _judge(work: Work, model: Model, judge: Judge) -> Verdict:
         fingerprint = work.comparison.fingerprint
         strategy, level = work.request.decoding.strategy, work.evidence.level
         k = min(map(family_of(model).listed, work.traces))
-        own, part = work.request_inside, work.part
-        judgement = judge.judge(work.comparison, strategy=strategy, level=level, k=k, part=part, chose=own)
+        judgement = judge.judge(
+            work.comparison,
+            strategy=strategy,
+            level=level,
+            k=k,
+            seconds=work.seconds,
+            part=work.part,
+            chose=work.request_inside,
+        )
         work.findings += (*work.comparison.findings, *judgement.findings)
     elif work.exact:
         found = "the same tokens and numbers, bit for bit, as the reference's own recording"

@@ -66,6 +66,9 @@ class Power(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     power: Share
 
 
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e6)]
+
+
 class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The part of a profile that people read; the calibration scores lie beside it.
 
@@ -94,6 +97,7 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
             their channels are the last.
         power: What budgets find (`earmark.budget.powers`).
         least: See `Scale`.
+        seconds: Shortest and longest clip for which the rate is promised; None where a slack allows for others.
     """
 
     FORMAT: ClassVar[str] = "earmark.profile/1"
@@ -121,6 +125,14 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     recipes: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MOST_RECIPES)] = ()
     power: Annotated[tuple[Power, ...], msgspec.Meta(max_length=4096)] = ()
     least: Numbers = ()
+    seconds: tuple[Seconds, Seconds] | None = None
+
+    def promises(self, seconds: float) -> bool:
+        """Say whether the rate is promised for clips of this length.
+
+        Noise of a clip with few positions scatters more, and one of many has more positions to stand out.
+        """
+        return self.seconds is None or self.seconds[0] <= seconds <= self.seconds[1]
 
     @property
     def matched(self) -> tuple[str, ...]:
