@@ -1,6 +1,6 @@
 """Balanced accuracy of classifiers: of one reference, of several at once, and of a reference that was never seen.
 
-python benchmarks/classifier.py RUN.jsonl... [--features replay|alone|matched] [--folds N]
+python benchmarks/classifier.py RUN.jsonl... [--exclude NAME...] [--features replay|alone|matched] [--folds N]
 
 Runs are what `earmark study`, `examples/demo.py` and `training.classifiers` write; deployments that all of their
 references have are named, the others are ignored. A reference is named by its own classifier, by one that was trained
@@ -29,9 +29,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--features", default="replay", choices=("alone", "replay", "matched"))
+    parser.add_argument("--exclude", nargs="*", default=(), help="deployments that are left out")
     parser.add_argument("--folds", type=int, default=5)
     given = parser.parse_args()
-    run = same_labels(Run.read(*given.runs))
+    run = same_labels(Run.read(*given.runs)).where(lambda row: row.scenario not in given.exclude)
     shared, known = _table(run, given.features, None)
     pooled = figures_across(shared, known, folds=given.folds)
     unseen = figures_across(shared, known, unseen=True, folds=given.folds)

@@ -137,7 +137,7 @@ def test_p_values_of_fresh_rows_keep_their_promise():
     estimator = DeploymentClassifier(random_state=0).fit(old.values, np.asarray(old.labels), groups=old.keys)
     own = estimator.p_values(new.values)[np.arange(len(new.labels)), np.searchsorted(estimator.classes_, new.labels)]
     assert 0.01 < (own <= 0.05).mean() < 0.1
-    assert 0.4 < (own <= 0.5).mean() < 0.6
+    assert 0.2 < (own <= 0.5).mean() < 0.6, "nearer rows than a class has on average are alike, with a p-value of 1"
 
 
 def test_shuffled_labels_are_learned_by_nobody():

@@ -65,7 +65,7 @@ def test_a_decoding_of_the_providers_own_is_its_fault(nano, clips):
 
 
 def test_nobody_is_accused_at_a_length_for_which_nothing_is_promised(nano, clips):
-    """A profile of clips of 60 s: what it would FAIL stays open and uncounted, unless a documented bound is exceeded."""
+    """A profile of clips of 60 s: what it would FAIL stays open and uncounted, unless it exceeds a documented bound."""
     clip = clips[0]
     far = calibrated(nano, seconds=(60.0, 90.0))
     honest = _verdict(nano, clip, far)

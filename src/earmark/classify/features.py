@@ -26,9 +26,9 @@ REFERENCE = "reference"
 SIZE = "shape_rms"
 """The size of the deviation."""
 TOKEN = "shape_token_"  # noqa: S105 - a prefix of names
-FLOOR, CEILING = 1e-4, 1e9
-"""Added to a magnitude before its logarithm: float32 differs by less between honest machines, batches and kernels, and
-the direction of such a difference says nothing; and the largest magnitude."""
+FLOOR, CEILING = 1e-3, 1e9
+"""Added to a magnitude before its logarithm: the documented bound of float32 noise, below which honest machines and
+kernels differ, and the direction of such a difference says nothing; and the largest magnitude."""
 MATCHED = ("match_", *PREFIXES)
 """Prefixes of what only a replay with a known alternative says."""
 BOUND = 1e3
@@ -95,7 +95,7 @@ def table(
         ...           shape={"shape_rms": 0.1, "own_chosen_mean": -1.0})
         >>> made = table([row])
         >>> made.names, made.values.round(2).tolist(), made.labels
-        (('logprob_l1', 'shape_rms'), [[-2.0, -1.0]], ('int8',))
+        (('logprob_l1', 'shape_rms'), [[-1.96, -1.0]], ('int8',))
     """
     if features not in KINDS:
         raise UsageError(f"features {features!r}; known: {', '.join(KINDS)}")
@@ -131,7 +131,7 @@ def vector(statistics: Mapping[str, float], shape: Mapping[str, float], names: S
 
     Example:
         >>> vector({"logprob_l1": 0.0}, {"shape_mean": -0.5}, ["logprob_l1", "shape_mean"])
-        [-4.0, -0.5]
+        [-3.0, -0.5]
     """
     missing = [name for name in names if name not in statistics and name not in shape]
     if missing:

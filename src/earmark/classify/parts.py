@@ -25,6 +25,9 @@ Splits = Sequence[tuple[Indices, Indices]]
 
 LEAST_SPREAD = 1e-3
 """Columns that spread less than this are taken to spread as much; empty ones are not blown up."""
+LEAST_WIDTH = 0.05
+"""A class is taken to be at least this wide, in standard deviations over all classes, where strangers are looked for:
+honest machines that nobody trained on differ by more from the few that were."""
 LEAST_LOG = -60.0
 """Log-probabilities below this are cut: they say no more than that a class is out of the question."""
 
@@ -123,8 +126,10 @@ def gaussian(rows: Floats) -> tuple[Floats, Floats]:
     centred = rows - mean
     if len(rows) < 2 or not centred.any():
         return mean, np.eye(rows.shape[1])
-    spread = np.maximum(centred.std(axis=0), LEAST_SPREAD)  # shrinking would else drown the narrow columns
-    shrunk = LedoitWolf(assume_centered=True).fit(centred / spread).covariance_
+    spread = np.maximum(centred.std(axis=0), LEAST_WIDTH)  # shrinking would else drown the narrow columns
+    scaled = centred / spread
+    shrunk = LedoitWolf(assume_centered=True).fit(scaled).covariance_
+    shrunk += np.diag(np.maximum(1.0 - scaled.var(axis=0), 0.0))  # narrow columns are as wide as was said
     return mean, np.linalg.pinv(shrunk) / np.outer(spread, spread)
 
 
@@ -149,7 +154,10 @@ def held_out_distances(seen: Floats, chosen: NDArray[np.bool_], held: Splits) ->
 
 
 def distances(centred: Floats, precision: Floats) -> Floats:
-    """Return the squared Mahalanobis distance of each row from 0.
+    """Return the squared Mahalanobis distance of each row from 0, the number of columns at least.
+
+    That is what a row of the class has on average. Nearer ones are all alike: a class whose rows are nearly equal, like
+    honest ones in float32, would else call unknown whoever is a little less equal.
 
     Args:
         centred: Rows less the mean of their class, (rows, columns).
@@ -159,5 +167,5 @@ def distances(centred: Floats, precision: Floats) -> Floats:
         >>> distances(np.array([[3.0, 4.0]]), np.eye(2)).tolist()
         [25.0]
     """
-    found: Floats = np.einsum("ij,jk,ik->i", centred, precision, centred)
+    found: Floats = np.maximum(np.einsum("ij,jk,ik->i", centred, precision, centred), centred.shape[1])
     return found
