@@ -148,7 +148,7 @@ def _feature(name: str, value: float, trust: float) -> float:
         return value
     if not name.startswith(("shape_", "own_", "match_")) or name.endswith(("_unexplained", SIZE)):
         return math.log10(min(abs(value), CEILING) + FLOOR)
-    return min(max(value, -BOUND), BOUND) * (1.0 if name.startswith("own_") else trust)
+    return min(max(value, -BOUND), BOUND) * (trust if name.startswith("shape_") else 1.0)
 
 
 def _shared_names(rows: Sequence[Row], features: Features) -> tuple[str, ...]:
