@@ -68,7 +68,7 @@ def command_of(words: Sequence[str]) -> str:
     """Return a command line in which absolute paths are file names, since a profile goes to others.
 
     Example:
-        >>> command_of(["calibrate", "embedded:whisper-nano", "/home/me/clips", "--out=/tmp/profile"])
+        >>> command_of(["calibrate", "embedded:whisper-nano", "/recordings/clips", "--out=/profiles/profile"])
         'earmark calibrate embedded:whisper-nano clips --out=profile'
     """
     return " ".join(["earmark", *map(_without_folders, words)])
