@@ -9,7 +9,8 @@ import pytest
 from made_profiles import calibrated
 
 import earmark
-from earmark import audit
+from earmark import Policy, audit
+from earmark.judging import Judge
 from earmark.limits import DEFAULT_K
 from earmark.records.request import Decoding
 from earmark.scenarios import scenario
@@ -81,3 +82,7 @@ def test_nobody_is_accused_at_a_length_for_which_nothing_is_promised(nano, clips
     assert _verdict(nano, clip, near).outcome == "FAIL", "the control: at a length that was calibrated"
     cheat = scenario("quantise", bits=4, group=64).record(nano, [clip])[0]
     assert earmark.verify(cheat, clip.request, clip.audio, nano, profile=far).outcome == "FAIL", "by documented bounds"
+    judge = Judge(far, nano, Policy())
+    told = judge.length(strategy="greedy", level="scores", seconds=clip.audio.seconds)
+    assert [finding.code for finding in told] == ["profile.length"], "also where the bits are equal"
+    assert not judge.length(strategy="greedy", level="scores", seconds=75.0)

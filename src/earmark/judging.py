@@ -102,7 +102,8 @@ class Judge:
             if unfit and unfit.severity != "note":
                 return Judgement(findings=(unfit,), profile=chosen.name)
             own = self._by_profile(chosen, comparison, seconds, part=part)
-            return replace(own, findings=(*own.findings, unfit)) if unfit else own
+            notes = (*((unfit,) if unfit else ()), *self.length(strategy=strategy, level=level, seconds=seconds))
+            return replace(own, findings=(*own.findings, *notes))
         expected = "a profile of this model (`earmark calibrate`), or profile='provisional' for documented bounds"
         return Judgement(findings=(unclear("profile.missing", "verifier", "no profile", expected),))
 
@@ -139,17 +140,29 @@ class Judge:
             findings.append(unclear("statistics.recipe", "verifier", f"no {', '.join(missing)}", expected))
         return Judgement(findings=tuple(findings), profile=profile.name, p_value=None if part else own.p_value)
 
+    def length(self, *, strategy: str, level: str, seconds: float) -> tuple[Finding, ...]:
+        """Say so where the profile promises nothing for a clip of this length, which no audit counts."""
+        chosen = self._given if self._given is not None else self._find(strategy, level)
+        if not isinstance(chosen, Profile) or chosen.header.promises(seconds):
+            return ()
+        return (note("profile.length", f"a clip of {seconds:.2f} s", _promised(chosen.header)),)
+
     def _by_bounds_alone(self, profile: Profile, comparison: Comparison, seconds: float) -> Judgement:
         """Judge a clip of a length for which the profile promises nothing: nobody is accused by its rate."""
-        found, (least, largest) = profile.judge(comparison.fingerprint), profile.header.seconds or (0.0, math.inf)
         bounds = family_of(self.model).provisional_bounds(self.model.info.precision)
-        findings = [*_beyond(comparison.fingerprint, bounds), *_few(comparison, self.policy.min_positions)]
-        told, expected = f"a clip of {seconds:.2f} s", f"{least:.2f} to {largest:.2f} s, as the profile's clips"
-        if not found.p_value > profile.header.rate:
-            told += f", for which p = {found.p_value:.2g} accuses nobody"
-            findings.append(unclear("statistics.length", "input", told, f"{expected}: calibrate on such clips too"))
-        findings.append(note("profile.length", told, expected))
+        few = _few(comparison, max(self.policy.min_positions, profile.header.least_positions))
+        findings = [*_beyond(comparison.fingerprint, bounds), *few]
+        p_value = profile.judge(comparison.fingerprint).p_value
+        if not p_value > profile.header.rate:
+            found = f"p = {p_value:.2g}, which accuses nobody at {seconds:.2f} s"
+            expected = f"{_promised(profile.header)}: calibrate on such clips too"
+            findings.append(unclear("statistics.length", "input", found, expected))
         return Judgement(findings=tuple(findings), profile=profile.name)
+
+
+def _promised(header: Header) -> str:
+    least, largest = header.seconds or (0.0, math.inf)
+    return f"{least:.2f} to {largest:.2f} s, as the profile's clips"
 
 
 def _unfit(header: Header, strategy: str, level: str, k: int, *, chose: bool) -> Finding | None:

@@ -160,6 +160,9 @@ def _judge(work: Work, model: Model, judge: Judge) -> Verdict:
     elif work.exact:
         found = "the same tokens and numbers, bit for bit, as the reference's own recording"
         work.findings.append(note("exact.match", found, "the same, or near enough for the statistics"))
+        if work.request is not None and work.evidence is not None:
+            asked = {"strategy": work.request.decoding.strategy, "level": work.evidence.level}
+            work.findings += judge.length(**asked, seconds=work.seconds)
     elif decide(work.findings) == "PASS":
         work.findings.append(unclear("replay.missing", "verifier", "no replay", "a replay behind every PASS"))
     return Verdict(

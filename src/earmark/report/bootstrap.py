@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import bootstrap
 
 Floats = NDArray[np.float64]
 RESAMPLES = 1000
@@ -14,24 +15,6 @@ FEWEST = 10
 AT_ONCE = 100
 """Resamples that are drawn at once, so that long runs need little memory."""
 SEED = 0
-
-
-def resampled(counts: Floats) -> Floats:
-    """Return the sums of counts over resampled groups; the same groups are drawn for every column.
-
-    Args:
-        counts: (groups, columns).
-
-    Returns:
-        (resamples, columns).
-    """
-    rng, groups = np.random.default_rng(SEED), len(counts)
-    sums = []
-    for _ in range(0, RESAMPLES, AT_ONCE):
-        drawn = rng.integers(groups, size=(AT_ONCE, groups))
-        often = np.stack([np.bincount(own, minlength=groups) for own in drawn])
-        sums.append(often @ counts)
-    return np.concatenate(sums)
 
 
 def interval(counts: Floats) -> tuple[float, float]:
@@ -54,9 +37,16 @@ def interval(counts: Floats) -> tuple[float, float]:
     """
     if len(counts) < FEWEST:
         return math.nan, math.nan
-    sums = resampled(counts)
-    low, high = np.quantile(difference(sums), [0.025, 0.975])
-    return float(low), float(high)
+    found = bootstrap(
+        tuple(counts.T),
+        lambda *columns, axis: difference(np.stack([own.sum(axis=axis) for own in columns], axis=-1)),
+        paired=True,
+        n_resamples=RESAMPLES,
+        batch=AT_ONCE,
+        method="percentile",
+        random_state=SEED,
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def difference(sums: Floats) -> Floats:
