@@ -126,3 +126,21 @@ def tdt_parts() -> dict[str, bytes]:
 def canary_parts() -> dict[str, bytes]:
     """Return the members of a `.nemo` archive of a Canary."""
     return nemo_canary_archives.members("v1")
+
+
+@pytest.fixture(scope="session")
+def ctc():
+    """Return parakeet-ctc-nano."""
+    return earmark.load("embedded:parakeet-ctc-nano", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def few(clips):
+    """Return two short clips to be tested on."""
+    return sorted(clips, key=lambda clip: len(clip.audio.samples))[:2]
+
+
+@pytest.fixture(scope="session")
+def known(clips, few):
+    """Return short clips that a forger learns on; those that are tested are among them, and must be left out."""
+    return [*few, *sorted(clips, key=lambda clip: len(clip.audio.samples))[2:6]]

@@ -127,12 +127,6 @@ def test_a_seed_that_could_be_guessed_is_refused(audited):
 
 
 @pytest.fixture(scope="module")
-def ctc():
-    """Return parakeet-ctc-nano."""
-    return earmark.load("embedded:parakeet-ctc-nano", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def cut(clips):
     """Return the longest clip, asked for in pieces of a second."""
     longest = max(clips, key=lambda clip: len(clip.audio.samples))

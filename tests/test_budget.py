@@ -23,12 +23,6 @@ OTHER = b"another one of the kind"
 
 
 @pytest.fixture(scope="module")
-def ctc():
-    """Return parakeet-ctc-nano."""
-    return earmark.load("embedded:parakeet-ctc-nano", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def cut(ctc, clips):
     """Return a clip that is asked for in pieces of a second, honest evidence, and evidence of a cheap model."""
     longest = max(clips, key=lambda clip: len(clip.audio.samples))
