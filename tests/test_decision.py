@@ -238,8 +238,17 @@ class TestAudit:
         audit = Audit(bets=place_bets(lognormal(np.random.default_rng(9), 500)))
         with pytest.raises(UsageError, match="NaN"):
             audit.update([float("nan")])
-        with pytest.raises(UsageError, match="damaged"):
-            Audit.from_dict(audit.as_dict() | {"log_capital": [[0.0]]})
+        for change in (
+            {"log_capital": [[0.0]]},
+            {"log_capital": [], "exceeded": [], "log_pass": []},
+            {"peak": float("nan")},
+            {"peak_pass": float("inf")},
+            {"clips": -1},
+            {"clips": float("inf")},
+            {"exceeded": [audit.clips + 1] * len(audit.exceeded)},
+        ):
+            with pytest.raises(UsageError, match="damaged"):
+                Audit.from_dict(audit.as_dict() | change)
         with pytest.raises(UsageError, match="damaged"):
             Audit.from_dict({"clips": 3})
 

@@ -51,7 +51,7 @@ def calibrate(
     rate: Annotated[float | None, typer.Option(help="False-alarm rate of one clip; 1e-3 if it can be.")] = None,
     level: Annotated[str, typer.Option(help="Level of the evidence: scores, sketch or compact.")] = "scores",
     language: Language = "en",
-    tolerance: Annotated[float, typer.Option(min=1.0, help="Factor by which honest noise may drift.")] = 1.5,
+    tolerance: Annotated[float, typer.Option(min=1.0, max=10.0, help="Factor by which honest noise may drift.")] = 1.5,
     slack: Annotated[
         float | None,
         typer.Option(

@@ -29,6 +29,7 @@ from earmark.cli.options import (
     StudyProfile,
     loading,
 )
+from earmark.cli.origin import command_of
 from earmark.cli.samples import find_samples
 from earmark.comparisons import Task, usual
 from earmark.detection import Detection, detections
@@ -152,8 +153,8 @@ def _has_examples(out: Path, task: Task, clips: int) -> bool:
 
 
 def command() -> str:
-    """Return the words of the command line, for people."""
-    return " ".join(["earmark", *sys.argv[1:]])[:2000]
+    """Return the command line for people, without the folders of this machine."""
+    return command_of(sys.argv[1:])[:2000]
 
 
 def print_detections(found: list[Detection], *, as_json: bool) -> None:

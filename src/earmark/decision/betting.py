@@ -208,21 +208,29 @@ class Audit:
         """
         try:
             bets = msgspec.convert(state["bets"], Bets)
-            audit = cls(
-                bets=bets,
-                clips=int(state["clips"]),
-                exceeded=np.asarray(state["exceeded"], np.int64),
-                log_capital=np.asarray(state["log_capital"], np.float64),
-                log_pass=np.asarray(state["log_pass"], np.float64),
-                peak=float(state["peak"]),
-                peak_pass=float(state["peak_pass"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            exceeded = np.asarray(state["exceeded"], np.int64)
+            capital = np.asarray(state["log_capital"], np.float64)
+            passing = np.asarray(state["log_pass"], np.float64)
+            clips, peak, peak_pass = int(state["clips"]), float(state["peak"]), float(state["peak_pass"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"the state of the audit is damaged: {error}") from error
         shape = (len(bets.rates), len(STAKES))
-        if audit.log_capital.shape != shape or audit.exceeded.shape != shape[:1] or audit.log_pass.shape != shape[1:]:
-            raise UsageError(f"the state of the audit is damaged: capital {audit.log_capital.shape}, expected {shape}")
-        return audit
+        if (capital.shape, exceeded.shape, passing.shape) != (shape, shape[:1], shape[1:]) or not capital.size:
+            raise UsageError(f"the state of the audit is damaged: capital {capital.shape}, expected {shape}")
+        numbers = [*capital.flat, *passing.flat, peak, peak_pass]
+        if not np.isfinite(numbers).all() or min(peak, peak_pass, clips, *exceeded) < 0 or max(exceeded) > clips:
+            raise UsageError(
+                "the state of the audit is damaged: NaN, infinity or impossible counts"
+            )
+        return cls(
+            bets=bets,
+            clips=clips,
+            exceeded=exceeded,
+            log_capital=capital,
+            log_pass=passing,
+            peak=peak,
+            peak_pass=peak_pass,
+        )
 
 
 def gains(hits: NDArray[np.bool_], bets: Bets) -> NDArray[np.float64]:
