@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from providers import outcomes, run_provider
 
+import earmark
+import earmark.scenarios.onnx as onnx_module
 from earmark.errors import UsageError
 from earmark.scenarios import scenario
 from earmark.scenarios.child import JOB, Job, Piece, read_results, run, write_job
@@ -60,6 +64,42 @@ def test_other_engines_are_told_from_the_same_one(nano, few):
     assert run_provider(nano, few, made) == ["PASS", "PASS"]
 
 
+@pytest.mark.parametrize("name", ["whisper-nano", "parakeet-ctc-nano", "parakeet-tdt-nano"])
+def test_onnx_runtime_is_honest_and_its_integers_are_not(name, few):
+    model = earmark.load(f"embedded:{name}", device="cpu")
+    assert run_provider(model, few, scenario("onnx_runtime"), "scores") == ["PASS", "PASS"]
+    assert run_provider(model, few, scenario("onnx_runtime", kind="int8"), "scores") == ["FAIL", "FAIL"]
+
+
+def test_an_encoder_that_cannot_be_exported_is_refused(ctc, few):
+    made = scenario("onnx_runtime")
+    with pytest.raises(UsageError, match="scores alone; got sketch"):
+        made.record(ctc, few, level="sketch")
+    with pytest.raises(UsageError, match="has bf16 on cpu"):
+        made.record(earmark.load("embedded:parakeet-ctc-nano", device="cpu", dtype="bfloat16"), few)
+    with pytest.raises(UsageError, match="runs on no other length"):
+        made.record(earmark.load("embedded:qwen3-asr-nano", device="cpu"), few)
+
+
+def test_an_export_that_is_another_network_is_refused(ctc, few, monkeypatch):
+    monkeypatch.setattr(onnx_module, "_session", _shifted(onnx_module._session))
+    with pytest.raises(UsageError, match="it is not the same network"):
+        scenario("onnx_runtime").record(ctc, few)
+
+
+def _shifted(make):
+    """Return a maker of sessions whose numbers are a little off."""
+
+    def made(file):
+        session = make(file)
+        shift = lambda value: value * np.float32(1.01) if value.dtype == np.float32 else value  # noqa: E731
+        return SimpleNamespace(
+            get_inputs=session.get_inputs, run=lambda names, fed: [shift(own) for own in session.run(names, fed)]
+        )
+
+    return made
+
+
 def _job(model, clips, **changes):
     pieces = tuple(Piece.of(item) for item in own_inputs(model, 9, clips=clips))
     job = Job(
@@ -104,10 +144,13 @@ def test_arithmetic_of_other_libraries_fails(ctc, few, library, kind):
     assert run_provider(ctc, few, scenario(library, kind=kind), "scores") == ["FAIL", "FAIL"]
 
 
-@pytest.mark.parametrize("library", ["bitsandbytes", "torchao"])
-def test_a_missing_library_is_named(ctc, few, library):
+@pytest.mark.parametrize(
+    ("name", "library", "extra"),
+    [("bitsandbytes", "bitsandbytes", "quant"), ("torchao", "torchao", "quant"), ("onnx_runtime", "onnx", "onnx")],
+)
+def test_a_missing_library_is_named(ctc, few, name, library, extra):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, library, None)
         patch.setitem(sys.modules, f"{library}.quantization", None)
-        with pytest.raises(UsageError, match=r"install earmark\[quant\]"):
-            scenario(library, kind="int8").record(ctc, few)
+        with pytest.raises(UsageError, match=rf"install earmark\[{extra}\]"):
+            scenario(name, kind="int8").record(ctc, few)

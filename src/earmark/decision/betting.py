@@ -219,9 +219,7 @@ class Audit:
             raise UsageError(f"the state of the audit is damaged: capital {capital.shape}, expected {shape}")
         numbers = [*capital.flat, *passing.flat, peak, peak_pass]
         if not np.isfinite(numbers).all() or min(peak, peak_pass, clips, *exceeded) < 0 or max(exceeded) > clips:
-            raise UsageError(
-                "the state of the audit is damaged: NaN, infinity or impossible counts"
-            )
+            raise UsageError("the state of the audit is damaged: NaN, infinity or impossible counts")
         return cls(
             bets=bets,
             clips=clips,

@@ -21,6 +21,7 @@ from earmark.scenarios.honest import honest, honest_scenarios
 from earmark.scenarios.libraries import bitsandbytes, torchao
 from earmark.scenarios.mixing import mixed
 from earmark.scenarios.network import quantise_activations, quantise_cache, skip_frames, skip_layers
+from earmark.scenarios.onnx import onnx_runtime
 from earmark.scenarios.processes import instruction_set
 from earmark.scenarios.speculation import speculative
 from earmark.scenarios.stand_in import other_checkpoint, other_precision, other_request, rescored
@@ -78,7 +79,7 @@ def catalogue(
 
 
 def _honest(source: str, *, compiled: bool) -> list[tuple[str, Scenario]]:
-    own = [*honest_scenarios(), honest(padding_s=10.0), honest(device="cuda")]
+    own = [*honest_scenarios(), honest(padding_s=10.0), honest(device="cuda"), onnx_runtime()]
     own += [honest(compiled="aot_eager")] if compiled else []
     own += [instruction_set(source=source, isa=isa) for isa in ("default", "avx2")] if source else []
     return [(HONEST, scenario) for scenario in own]
@@ -90,7 +91,7 @@ def _weights() -> list[tuple[str, Scenario]]:
         eight_bits(), eight_bits(sharing="tensor"), eight_bits(part="encoder"), quantise(bits=4, group=64),
         quantise(bits=4, group=128), normal_float4(), float8(), quantise_activations(),
         torchao(kind="int8"), torchao(kind="int8-dynamic"), torchao(kind="fp8"),
-        bitsandbytes(kind="int8"), bitsandbytes(kind="nf4"),
+        bitsandbytes(kind="int8"), bitsandbytes(kind="nf4"), onnx_runtime(kind="int8"),
     ]  # fmt: skip
     outside = [
         eight_bits(symmetric=False), eight_bits(rotation="hadamard"), eight_bits(rounding="stochastic"),
