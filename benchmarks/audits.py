@@ -5,7 +5,8 @@
 PROFILE and CALIBRATION_RUN are what `earmark calibrate MODEL ... --out PROFILE --run CALIBRATION_RUN` left; honest
 clips are the held-out ones of that run, each under one honest scenario, in turn. An audit draws them with replacement
 and is watched after every clip. Drift multiplies every statistic of every clip by exp(drift). DETECTION_RUN is a run
-file of `benchmarks/detection.py` for the same model, precision and level; its cheats are mixed in at the rates given.
+file of `benchmarks/detection.py` for the same model, precision and level; its cheats are mixed in at the rates given,
+and its honest providers serve whole audits: a control, whose clips are of another kind than those of the calibration.
 """
 
 from __future__ import annotations
@@ -89,11 +90,12 @@ def honest_rows(rows: list[Row], profile: Profile, size: Size) -> Iterator[dict[
 def mixing_rows(
     run: Run, honest: Floats, profile: Profile, shares: Sequence[float], size: Size
 ) -> Iterator[dict[str, Any]]:
-    """Yield after how many clips audits find a provider that cheats on a share of them."""
+    """Yield after how many clips audits find a provider that cheats on a share of them; honest ones serve all clips."""
     shape = (size.audits, size.clips)
-    for name in run.where(lambda row: not row.honest).scenarios():
-        pool = scores_of([row for row in run if row.scenario == name], profile)
-        for share in shares if len(pool) else ():
+    for name in run.scenarios():
+        rows = [row for row in run if row.scenario == name]
+        pool = scores_of(rows, profile)
+        for share in ([1.0] if rows[0].honest else shares) if len(pool) else ():
             rng = size.rng(share)
             mixed = np.where(rng.random(shape) < share, rng.choice(pool, shape), rng.choice(honest, shape))
             alarms = first_alarms(mixed, profile.bets())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -44,16 +45,26 @@ class Split:
     held_out: frozenset[str]
 
 
-def channels_of(family: Family) -> tuple[str, ...]:
+def channels_of(family: Family, *, slack: float = math.inf) -> tuple[str, ...]:
     """Return the statistics of a family that take part in the score: its `channels`, or all where it names none.
+
+    Without slack honest noise is what the thresholds are made of, and only steady statistics score: those whose honest
+    size does not depend on what is said. The others would accuse an honest provider of audio in which the model is
+    more in doubt than it was in the calibration's.
+
+    Args:
+        family: The family.
+        slack: The profile's; 1 for none.
 
     Example:
         >>> from earmark.registry import registry
-        >>> channels_of(registry("family").get("ctc"))[0]
-        'logprob_l1'
+        >>> ctc = registry("family").get("ctc")
+        >>> [name for name in channels_of(ctc) if name not in channels_of(ctc, slack=1)][:3]
+        ['prob_l1', 'loglik_distance_frame', 'path_distance']
     """
-    names = tuple(statistic.name for statistic in family.statistics)
-    return tuple(getattr(family, "channels", names))
+    steady = {statistic.name: statistic.steady for statistic in family.statistics}
+    names = tuple(getattr(family, "channels", steady))
+    return tuple(name for name in names if slack > 1 or steady.get(name, True))
 
 
 def split_bases(bases: Sequence[str], shares: Shares | None = None, *, seed: str = "earmark") -> Split:

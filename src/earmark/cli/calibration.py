@@ -107,15 +107,16 @@ def calibrate(
     asked = {each.name for each in scenarios}
     rows = Run(row for row in rows if not row.honest or row.scenario in asked)  # an honest beam is no greedy clip
     family, precision = family_of(reference), reference.info.precision
+    slack = DEFAULT_SLACK.get(precision, 1.0) if slack is None else slack
     profile = profile_of(
         rows,
-        channels_of(family),
+        channels_of(family, slack=slack),
         rate=rate,
         tolerance=tolerance,
         source=str(len(found)),
         facts=facts,
         recipes=[each.name for each in recipes],
-        slack=DEFAULT_SLACK.get(precision, 1.0) if slack is None else slack,
+        slack=slack,
         limits=family.provisional_bounds(precision),
     )
     profile.save(out)

@@ -18,11 +18,14 @@ class Statistic:
         name: Stable name, for instance `logprob_l1`.
         unit: Unit of the value.
         meaning: One sentence.
+        steady: Whether its honest size is the same whatever is said. One of probabilities is not: noise in the logits
+            moves a probability p by p (1 - p) times as much, so that it grows where the model is in doubt.
     """
 
     name: str
     unit: str
     meaning: str
+    steady: bool = True
 
 
 @dataclass(frozen=True, slots=True)
