@@ -86,3 +86,13 @@ def test_nobody_is_accused_at_a_length_for_which_nothing_is_promised(nano, clips
     told = judge.length(strategy="greedy", level="scores", seconds=clip.audio.seconds)
     assert [finding.code for finding in told] == ["profile.length"], "also where the bits are equal"
     assert not judge.length(strategy="greedy", level="scores", seconds=75.0)
+
+
+def test_nobody_is_accused_by_fewer_positions_than_any_calibrated_clip(nano, clips):
+    """Without slack only: a slack is there for what was not calibrated."""
+    allowing = calibrated(nano, least_positions=999)
+    strict = msgspec.structs.replace(allowing.header, median=(-40.0,) * len(allowing.header.channels))
+    without = msgspec.structs.replace(strict, seconds=(0.1, 90.0))
+    open_, failed = (_verdict(nano, clips[0], dataclasses.replace(allowing, header=own)) for own in (without, strict))
+    assert [finding.code for finding in open_.findings] == ["positions.few", "statistics.few"]
+    assert (open_.outcome, failed.outcome) == ("INCONCLUSIVE", "FAIL")

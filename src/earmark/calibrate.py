@@ -161,7 +161,7 @@ def calibrate(
             takes none: nothing is known of its honest values.
         rate: False-alarm rate of one clip; by default the smallest that the clips can promise, at least 1e-3.
         tolerance: Declared drift in audits.
-        least_positions: Fewest positions of a clip that may PASS.
+        least_positions: Fewest positions of a clip that may PASS; without slack, as many as the clips have at least.
         shares: Sizes of the three parts.
         k: Listed tokens per position of the evidence.
         source: Where the clips came from, for people.
@@ -207,7 +207,7 @@ def calibrate(
             least=scale.least,
             rate=promised,
             tolerance=tolerance,
-            least_positions=least_positions,
+            least_positions=max(least_positions, _positions(rows, split)) if slack == 1 else least_positions,
             development=len(split.development),
             held_out=_test(rows, split.held_out, scale, scores, promised),
             scenarios=tuple(Run(rows).scenarios()),
@@ -226,6 +226,11 @@ def _lengths(rows: Sequence[Row], split: Split) -> tuple[float, float] | None:
     """Return the shortest and the longest clip of the calibration; None where the rows do not say."""
     found = [row.seconds for row in rows if row.base not in split.held_out]
     return (min(found), max(found)) if min(found) > 0 else None
+
+
+def _positions(rows: Sequence[Row], split: Split) -> int:
+    """Return the fewest positions of a decided clip of the calibration."""
+    return min((row.positions for row in rows if row.base not in split.held_out and row.statistics), default=0)
 
 
 def _one_kind(rows: Sequence[Row], run: Sequence[Row]) -> Row:

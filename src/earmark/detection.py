@@ -192,8 +192,8 @@ def judged(run: Run, profile: Profile) -> Run:
         profile: The profile.
 
     Returns:
-        The rows in order, with the outcomes that `verify` gives under this profile; the fewest positions that a clip
-        needs stay those of the day when it was measured.
+        The rows in order, with the outcomes that `verify` gives under this profile; under one with slack, the fewest
+        positions that a clip needs stay those of the day when it was measured.
 
     Raises:
         UsageError: Rows were measured without a statistic that the profile judges by.
@@ -217,6 +217,8 @@ def _said(row: Row, profile: Profile) -> tuple[tuple[str, ...], tuple[str, ...]]
     beyond = p_value <= profile.header.rate
     if not profile.header.promises(row.seconds):
         return _beyond(row, profile), ("statistics.length",) if beyond else ()
+    if profile.header.seconds and row.positions < profile.header.least_positions:
+        return (), ("positions.few", *(("statistics.few",) if beyond else ()))
     if beyond:
         return ("statistics.profile",), ()
     if math.isnan(p_value):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -192,7 +193,11 @@ def _quantised(file: bytes) -> bytes:
     with tempfile.TemporaryDirectory(prefix="earmark-onnx-") as folder:
         plain, made = Path(folder, "encoder.onnx"), Path(folder, "encoder.int8.onnx")
         plain.write_bytes(file)
-        quantize_dynamic(plain, made, weight_type=QuantType.QInt8, op_types_to_quantize=list(OPERATORS))
+        logging.disable(logging.WARNING)  # it advises a preparation that changes nothing here
+        try:
+            quantize_dynamic(plain, made, weight_type=QuantType.QInt8, op_types_to_quantize=list(OPERATORS))
+        finally:
+            logging.disable(logging.NOTSET)
         return made.read_bytes()
 
 
