@@ -10,7 +10,7 @@ import pytest
 import earmark
 from earmark import Case, attribution
 from earmark.errors import UsageError
-from earmark.fingerprint.matched import along, matched_filter
+from earmark.fingerprint.matched import along, matched_filter, share
 from earmark.scenarios import scenario
 from earmark.scenarios.weights import float8, quantise
 
@@ -40,6 +40,32 @@ def test_projection_and_rest():
     assert honest.unexplained > 1
     half = matched_filter(reference + direction / 2, reference, reference + direction)
     assert half.projection == pytest.approx(0.5)
+
+
+def test_the_share_and_its_error_hold_under_noise_of_any_size():
+    """Noise as large as the direction, ten times as large at every fifth position, as rounding to 16 bits has it."""
+    rng = np.random.default_rng(0)
+    scale = np.where(np.arange(300) % 5, 0.05, 0.5)[:, None]
+    direction, zero = scale * rng.standard_normal((300, 8)), np.zeros((300, 8))
+    for true in (0.0, 0.5, 1.0):
+        found = [share(true * direction + scale * rng.standard_normal((300, 8)), direction) for _ in range(300)]
+        errors = np.asarray([(estimate - true) / error for estimate, error in found])
+        assert abs(errors.mean()) < 0.2
+        assert 0.85 < errors.std() < 1.15, "the error is the spread that there is"
+    ran = matched_filter(direction + scale * rng.standard_normal((300, 8)), zero, direction)
+    assert ran.unexplained > 0.4
+    assert ran.sure > 10
+    assert math.isnan(share(direction, zero)[0])
+
+
+@pytest.mark.usefixtures("short_library")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_under_16_bits_a_cheat_is_named_behind_the_noise(clips, dtype):
+    model = earmark.load("embedded:parakeet-ctc-nano", device="cpu", dtype=dtype)
+    some = clips[:2]
+    assert all(name.startswith("int8 (T = ") for name in names(model, some, scenario("quantise")))
+    for other in (scenario("honest", batch_size=1), scenario("quantise", symmetric=False)):
+        assert all(name.startswith("none of the known") for name in names(model, some, other))
 
 
 def test_censored_and_equal_values():

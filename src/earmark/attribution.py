@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,13 @@ Floats = NDArray[np.float64]
 NEAREST = (0.6, 1.4)
 """T of an alternative that is named lies between these."""
 MOST_UNEXPLAINED = 0.5
-"""An alternative that is named explains at least half of the deviation's energy."""
+"""An alternative that is named explains at least half of the deviation's energy, or all but honest noise of it."""
+SURE = 5.0
+"""Standard errors by which T of the latter differs from 0."""
 NONE = "none of the known"
-MATCH, PROJECTION, UNEXPLAINED = "match_", "_projection", "_unexplained"
-"""Parts of the names of matches in a shape."""
+MATCH = "match_"
+PARTS = ("projection", "unexplained", "share", "sure", "rest")
+"""How matches are called in a shape: `match_RECIPE_PART`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +52,11 @@ class Attribution:
         """Return the matches as numbers of a clip's shape (`earmark.fingerprint.shape`).
 
         Example:
-            >>> Attribution(name="int8", matches={"int8": Match(projection=0.98, unexplained=0.01)}).shape()
-            {'match_int8_projection': 0.98, 'match_int8_unexplained': 0.01}
+            >>> attribution = Attribution(name="int8", matches={"int8": Match(projection=0.98, unexplained=0.01)})
+            >>> attribution.shape()["match_int8_projection"]
+            0.98
         """
-        return {
-            f"match_{name}_{part}": value
-            for name, match in self.matches.items()
-            for part, value in (("projection", match.projection), ("unexplained", match.unexplained))
-        }
+        return {f"{MATCH}{name}_{part}": getattr(match, part) for name, match in self.matches.items() for part in PARTS}
 
     def statistics(self) -> dict[str, float]:
         """Return how far the provider deviates along each recipe, and how much; see `Match.along` and `Match.excess`.
@@ -78,12 +78,12 @@ class Attribution:
             'int8 (T = 0.98)'
         """
         if self.name != NONE:
-            return f"{self.name} (T = {self.matches[self.name].projection:.2f})"
+            return f"{self.name} (T = {_share(self.matches[self.name]):.2f})"
         known = {name: m for name, m in self.matches.items() if np.isfinite(m.unexplained)}
         if not known:
             return NONE
         nearest = min(known, key=lambda name: known[name].unexplained)
-        return f"{NONE} (nearest: {nearest}, T = {known[nearest].projection:.2f})"
+        return f"{NONE} (nearest: {nearest}, T = {_share(known[nearest]):.2f})"
 
 
 def library() -> list[Scenario]:
@@ -143,15 +143,9 @@ def named_in(shape: Mapping[str, float]) -> str | None:
         >>> named_in({"match_int8_projection": 0.1, "match_int8_unexplained": 0.9}), named_in({"shape_rms": 0.1})
         ('none of the known', None)
     """
-    ends = len(MATCH), -len(PROJECTION)
-    names = [key[ends[0] : ends[1]] for key in shape if key.startswith(MATCH) and key.endswith(PROJECTION)]
-    matches = {
-        name: Match(
-            projection=shape[f"{MATCH}{name}{PROJECTION}"],
-            unexplained=shape.get(f"{MATCH}{name}{UNEXPLAINED}", float("nan")),
-        )
-        for name in names
-    }
+    first = f"_{PARTS[0]}"
+    names = [key[len(MATCH) : -len(first)] for key in shape if key.startswith(MATCH) and key.endswith(first)]
+    matches = {name: Match(**{part: shape.get(f"{MATCH}{name}_{part}", math.nan) for part in PARTS}) for name in names}
     return _name(matches) if matches else None
 
 
@@ -178,6 +172,7 @@ def attribute(
     chosen = [works[i] for i in open_ones]
     matches: list[dict[str, Match]] = [{} for _ in chosen]
     own = [_coordinates(family, work, work.replays) for work in chosen]
+    noise = family.provisional_bounds(reference.info.precision)["logprob_l1"]
     inputs = [item for work in chosen for item in work.inputs]
     traces = [trace for work in chosen for trace in work.traces]
     for recipe in (library() if recipes is None else recipes) if inputs else ():
@@ -188,7 +183,8 @@ def attribute(
         replays = iter(family.replay(model, inputs, traces, batch_size=batch_size, advance=lambda _: None))
         for i, work in enumerate(chosen):
             _, other = _coordinates(family, work, [next(replays) for _ in work.inputs])
-            matches[i][recipe.name] = matched_filter(*own[i], other)
+            match = matched_filter(*own[i], other)
+            matches[i][recipe.name] = replace(match, rest=match.rest / noise)
     for i, place in enumerate(open_ones):
         found[place] = Attribution(name=_name(matches[i]), matches=matches[i])
     return found
@@ -211,9 +207,16 @@ def _stacked(parts: Sequence[Floats]) -> Floats:
 
 def _name(matches: Mapping[str, Match]) -> str:
     """Return the recipe that leaves least unexplained, if it is near enough."""
-    near = {
-        name: match.unexplained
-        for name, match in matches.items()
-        if NEAREST[0] <= match.projection <= NEAREST[1] and match.unexplained <= MOST_UNEXPLAINED
-    }
+    near = {name: match.unexplained for name, match in matches.items() if _explains(match)}
     return min(near, key=lambda name: near[name]) if near else NONE
+
+
+def _explains(match: Match) -> bool:
+    """Say whether a recipe explains a deviation: half of it, or, under 16 bits, all but honest noise."""
+    if NEAREST[0] <= match.projection <= NEAREST[1] and match.unexplained <= MOST_UNEXPLAINED:
+        return True
+    return NEAREST[0] <= match.share <= NEAREST[1] and match.sure >= SURE and match.rest <= 1
+
+
+def _share(match: Match) -> float:
+    return match.projection if math.isnan(match.share) else match.share

@@ -23,6 +23,8 @@ KINDS: dict[Features, str] = {
 }
 REFERENCE = "reference"
 """Label of every honest provider."""
+TOLD = ("_projection", "_unexplained")
+"""What names of the features of a match end with."""
 SIZE = "shape_rms"
 """The size of the deviation."""
 TOKEN = "shape_token_"  # noqa: S105 - a prefix of names
@@ -162,7 +164,7 @@ def _shared_names(rows: Sequence[Row], features: Features) -> tuple[str, ...]:
         if features == "alone" or name.startswith("own_"):
             return features == "alone" and name.startswith("own_")
         if name.startswith(MATCHED):
-            return features == "matched" and name.startswith("match_")  # the others say the same in other words
+            return features == "matched" and name.endswith(TOLD)  # the others say the same in other words
         return not (several and name.startswith(TOKEN))
 
     everywhere = set(first).intersection(*({*row.statistics, *row.shape} for row in rows))

@@ -34,12 +34,19 @@ class Match:
         unexplained: Energy of the provider's deviation that is left once the alternative's is taken off, as a share.
         along: How far the provider deviates in the alternative's direction, in units that scatter equally for short
             clips and long ones, see `along`; 0 where it deviates the other way.
+        excess: How large the deviation is against the alternative's, see `excess`.
+        share: T again, where every position counts by what it can tell, see `share`.
+        sure: The same in standard errors.
+        rest: Mean absolute difference, in nats, that is left once the alternative's deviation is taken off.
     """
 
     projection: float
     unexplained: float
     along: float = float("nan")
     excess: float = float("nan")
+    share: float = float("nan")
+    sure: float = float("nan")
+    rest: float = float("nan")
 
 
 def along_names(alternatives: Iterable[str]) -> tuple[str, ...]:
@@ -91,11 +98,15 @@ def matched_filter(provider: Floats, reference: Floats, alternative: Floats) -> 
     rest = own - other
     left = float(rest @ rest) / deviation if deviation > 0 else float("inf")
     projection = float(own @ other) / energy
+    estimate, error = share(deviation_rows, direction_rows)
     return Match(
         projection=projection,
         unexplained=left,
         along=along(deviation_rows, direction_rows),
         excess=excess(deviation_rows, direction_rows),
+        share=estimate,
+        sure=estimate / max(error, TINY),
+        rest=float(np.abs(rest).mean()),
     )
 
 
@@ -130,6 +141,39 @@ def along(deviation: Floats, direction: Floats) -> float:
     variance = _sensitivity(energy, NEIGHBOURS)
     found = float(((x * d).sum(axis=1) / variance).sum() / np.sqrt((energy / variance).sum()))
     return max(found, 0.0)
+
+
+def share(deviation: Floats, direction: Floats) -> tuple[float, float]:
+    """Return which share of a direction a deviation has, and its standard error; positions weighted as in `along`.
+
+    The error is that of weighted least squares whose noise may be different at every position, so that it is right
+    for the noise of any precision without knowing it.
+
+    Args:
+        deviation: z_provider - z_reference, (positions, listed); NaN where the provider says nothing.
+        direction: z_alternative - z_reference, same shape.
+
+    Returns:
+        T = sum_p w_p <x_p, d_p> / sum_p w_p |d_p|^2, and sqrt(sum_p (w_p <x_p - T d_p, d_p>)^2) / sum_p w_p |d_p|^2;
+        NaN where the direction is 0 everywhere.
+
+    Source: White, A heteroskedasticity-consistent covariance matrix estimator, Econometrica 48 (1980), equation 2.
+
+    Example:
+        >>> direction = np.array([[0.1, -0.1], [0.2, -0.2], [0.1, -0.1]])
+        >>> tuple(round(value, 6) for value in share(0.5 * direction, direction))
+        (0.5, 0.0)
+    """
+    known = ~np.isnan(deviation)
+    x, d = (_centred(values, known) for values in (deviation, direction))
+    energy = (d * d).sum(axis=1)
+    if not energy.any():
+        return float("nan"), float("nan")
+    weights = 1 / _sensitivity(energy, NEIGHBOURS)
+    whole = float((weights * energy).sum())
+    found = float((weights * (x * d).sum(axis=1)).sum()) / whole
+    left = weights * ((x - found * d) * d).sum(axis=1)
+    return found, float(np.sqrt((left * left).sum())) / whole
 
 
 def excess(deviation: Floats, direction: Floats) -> float:
