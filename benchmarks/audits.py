@@ -24,6 +24,7 @@ from earmark.calibrate import one_each, split_bases
 from earmark.decision.conformal import conformal_p, upper_bound
 from earmark.decision.operating import exact_interval
 from earmark.decision.simulation import first_alarms
+from earmark.detection import judged
 from earmark.profiles import Profile, load_profile
 from earmark.records import lines
 from earmark.records.codec import write_atomically
@@ -54,8 +55,8 @@ def held_out(run: Run) -> list[Row]:
 
 
 def scores_of(rows: list[Row], profile: Profile, drift: float = 0.0) -> Floats:
-    """Return the score of each row, infinity where a rule was broken; undecided rows are left out, as in an audit."""
-    rows = [row for row in rows if row.outcome != "INCONCLUSIVE"]
+    """Return the score of each row, infinity where a rule was broken; what an audit does not count is left out."""
+    rows = [row for row in rows if row.outcome != "INCONCLUSIVE" and profile.header.promises(row.seconds)]
     values = Run(rows).matrix(profile.scale.channels) * np.exp(drift)
     broken = np.asarray([row.broke_a_rule for row in rows], bool)
     scores = np.where(broken, np.inf, profile.scale.scores(values))
@@ -130,7 +131,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    profile, rows = load_profile(given.profile), held_out(Run.read(given.calibration))
+    profile = load_profile(given.profile)
+    rows = held_out(judged(Run.read(given.calibration), profile))
     print(f"{profile.name}\n\n| provider | tolerance | accused | median clips |\n|---|---|---|---|")
     made: list[dict[str, Any]] = []
 
@@ -143,7 +145,8 @@ def main() -> None:
         keep(row)
     if given.detection:
         size = Size(audits=given.mixed_audits, clips=given.clips, seed=given.seed)
-        for row in mixing_rows(Run.read(given.detection), scores_of(rows, profile), profile, given.shares, size):
+        run = judged(Run.read(given.detection), profile)
+        for row in mixing_rows(run, scores_of(rows, profile), profile, given.shares, size):
             keep(row)
     if given.json:
         write_atomically(given.json, "".join(lines.to_line(_plain(row)) + "\n" for row in made).encode())

@@ -111,6 +111,13 @@ class TestScore:
         assert honest.max() <= 1
         assert cheat[0] > 5
 
+    def test_a_margin_of_some_honest_clips_does_not_reach_to_the_moon(self) -> None:
+        """Near-ties on one honest clip in ten are no exponential tail: the limit is twice the largest of them."""
+        rng = np.random.default_rng(4)
+        margins = np.where(rng.random((2000, 1)) < 0.1, 0.4 * rng.random((2000, 1)), 0.0)
+        scale = fit_scale(["margin"], margins)
+        assert 0.4 < scale.values_at(1.0)[0] <= 2 * margins.max() + 1e-9
+
     def test_not_applicable(self) -> None:
         """NaN speaks neither for nor against; a clip without any channel has no score."""
         scale = fit_scale(["a", "b", "never"], np.array([[1.0, 2.0, np.nan], [2.0, 3.0, np.nan]]))

@@ -18,6 +18,9 @@ TAIL = 0.05
 """Share of the honest values that the tail of a channel is measured on."""
 BEYOND = 1e-4
 """Share of honest values that score above 1, if the tail goes on as it begins."""
+FARTHEST = 2.0
+"""A channel reaches at most this many times its largest honest value: the tail of one that is 0 on nearly every honest
+clip (margins) is no exponential one."""
 FLOOR_SHARE = 0.1
 """The floor below a channel is this share of its largest honest value."""
 TINY = 1e-12
@@ -123,9 +126,10 @@ def fit_scale(
 
     What decides is the largest of many channels, so all are to be equally rare where they score 1: at the quantile
     1 - 1e-4, where an exponential tail with the mean excess of the largest 5 % has it, or at the largest honest value
-    where that lies farther. A tenth of the largest honest value is added before the logarithm, so that a channel that
-    is 0 on nearly every honest clip (margins) does not drown all others with its rare values.
-    A channel that never applies scores 0. An infinite value lies beyond any scale and takes no part in fitting one.
+    where that lies farther, and at twice that at most. A tenth of the largest honest value is added before the
+    logarithm, so that a channel that is 0 on nearly every honest clip (margins) does not drown all others with its rare
+    values. A channel that never applies scores 0. An infinite value lies beyond any scale and takes no part in fitting
+    one.
 
     Honest providers own machines that were not measured. With a slack of 10, ten times the largest honest value of each
     channel, or ten times 1e-6 where that is more, is no difference at all (score 0), and scores begin there; channels
@@ -178,10 +182,11 @@ def _fit_channel(values: Floats, slack: float, limit: float) -> tuple[float, flo
         return 1.0, 0.0, 1.0, 0.0
     floor = FLOOR_SHARE * float(values.max()) + TINY
     logs = np.log(np.maximum(values, 0.0) + floor)
-    median, width = float(np.median(logs)), max(_reach(logs), LEAST_WIDTH)
+    highest = float(values.max())
+    median = float(np.median(logs))
+    width = max(min(_reach(logs), float(np.log(FARTHEST * highest + floor)) - median), LEAST_WIDTH)
     if slack == 1:
         return floor, median, width, 0.0
-    highest = float(values.max())
     least = max(highest, min(slack * max(highest, ROUNDING), limit))
     return floor, float(np.log(least + floor)), width, least
 
