@@ -92,6 +92,28 @@ def test_the_customers_request_is_recorded_and_bound(run, tmp_path):
     assert "request.mismatch" in out
 
 
+def test_requests_of_many_clips_are_asked_answered_and_checked_by_folder(run, tmp_path):
+    """The committed flow for a folder: a nonce per clip, one load of the model."""
+    asked, answers, two = tmp_path / "asked", tmp_path / "answers", [CLIPS / "02.flac", CLIPS / "05.flac"]
+    code, out, _ = run("request", *two, "--out", asked, "--language", "en", "--json")
+    assert code == 0
+    assert len({json.loads(line)["digest"] for line in out.splitlines()}) == 2
+    assert run("record", MODEL, *two, "--request", asked, "--out", answers)[0] == 0
+    given = ("--audio", CLIPS, "--request", asked, "--receipt", answers, "--profile", "provisional", "--json")
+    code, out, _ = run("verify", answers, "--model", MODEL, *given)
+    assert [json.loads(line)["proves"] for line in out.splitlines()] == ["committed"] * 2
+    for mistake in (
+        ("request", *two, "--out", tmp_path / "one.json"),
+        ("record", MODEL, *two, "--request", asked / "02.flac.request.json", "--out", answers),
+    ):
+        code, _, err = run(*mistake)
+        assert code == 3
+        assert "folder" in err
+    (asked / "05.flac.request.json").unlink()
+    code, _, err = run("record", MODEL, *two, "--request", asked, "--out", tmp_path / "again")
+    assert (code, "05.flac.request.json" in err) == (3, True)
+
+
 def test_canonicalise_gives_the_digest_that_requests_use(run, tmp_path):
     tone = (np.sin(np.arange(44_100) / 20) * 9000).astype(np.int16)
     soundfile.write(tmp_path / "tone.wav", np.stack([tone, tone], axis=1), 44_100)

@@ -110,6 +110,22 @@ def find_notes(given: Sequence[Path]) -> list[Named]:
     return found
 
 
+def request_target(name: str, out: Path, alone: bool) -> Path:
+    """Return where to write the request of a clip: the file given, or `NAME.request.json` in a folder.
+
+    Raises:
+        UsageError: One file is given for many clips.
+    """
+    one = not out.is_dir() and (out.exists() or out.suffix in RECORD_SUFFIXES)
+    if one and alone:
+        return out
+    if one:
+        raise UsageError(f"{out} is one file; requests of many clips need a folder")
+    place = out / f"{name}.request.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
+
+
 def note_of(place: Targets) -> Path | None:
     """Return where it is noted that a server gave no evidence of a clip; None where the output is a device."""
     return None if place.request is None else place.evidence.with_name(_stem(place.evidence.name) + NOTE)
@@ -149,7 +165,7 @@ def record_of(evidence: Named, given: Path | None, kind: str, alone: bool) -> Pa
         raise UsageError(f"{given}: no such file or folder; give the stored {kind}")
     if given.is_file():
         if not alone:
-            raise UsageError(f"--{kind} names one file for many evidences; give the folder that holds them")
+            raise UsageError(f"--{kind} names one file for many clips; give the folder that holds them")
         return given
     for suffix in RECORD_SUFFIXES:
         if (found := given / f"{evidence.name}.{kind}{suffix}").is_file():

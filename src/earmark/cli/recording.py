@@ -55,8 +55,8 @@ def canonicalise(
 
 
 def request(
-    audio: Annotated[Path, typer.Argument(help="The clip.")],
-    out: Annotated[Path, typer.Option(help="Where to write the request.")],
+    audio: Audio,
+    out: Annotated[Path, typer.Option(help="Where to write the request of one clip, or a folder.")],
     language: Language = None,
     task: Task = "transcribe",
     prompt: Prompt = "",
@@ -66,19 +66,25 @@ def request(
     timestamps: Timestamps = False,
     as_json: Json = False,
 ) -> int:
-    """Make the customer's request: which audio, how to transcribe it, and a fresh nonce."""
-    made = ask(
-        audio,
-        language=language,
-        task=task,  # type: ignore[arg-type]  # checked when the request is made
-        prompt=prompt,
-        decoding=_decoding(beams, temperature, seed, timestamps),
-    )
-    made.save(out)
-    if as_json:
-        show.json_line({"request": str(out), "digest": made.digest(), "audio_digest": made.audio_digest})
-    else:
-        print(f"{made.digest()}  {out}")
+    """Make the customer's requests: which audio, how to transcribe it, and a fresh nonce each."""
+    found = files.find_audio(audio)
+    places = [files.request_target(item.name, out, len(found) == 1) for item in found]
+    decoding = _decoding(beams, temperature, seed, timestamps)
+    with show.progress("requests", len(found)) as step:
+        for item, place in zip(found, places, strict=True):
+            made = ask(
+                item.path,
+                language=language,
+                task=task,  # type: ignore[arg-type]  # checked when the request is made
+                prompt=prompt,
+                decoding=decoding,
+            )
+            made.save(place)
+            if as_json:
+                show.json_line({"request": str(place), "digest": made.digest(), "audio_digest": made.audio_digest})
+            else:
+                print(f"{made.digest()}  {place}")
+            step(1)
     return PASSED
 
 
@@ -89,7 +95,9 @@ def record(
     bundle: Annotated[
         Path | None, typer.Option(help="Folder for a bundle, to compare machines, in place of --out.")
     ] = None,
-    request: Annotated[Path | None, typer.Option(help="The customer's request; for one clip.")] = None,
+    request: Annotated[
+        Path | None, typer.Option(help="The customer's request, or the folder that holds those of many clips.")
+    ] = None,
     k: Annotated[int, typer.Option(help="Listed tokens per position.")] = 8,
     level: Annotated[str, typer.Option(help="scores; sketch to add hidden states; compact for 1 KB.")] = "scores",
     language: Language = None,
@@ -124,7 +132,7 @@ def record(
     places = [files.targets(item.name, out, alone, suffix) for item in found]
     options = {"language": language, "task": task, "prompt": prompt}
     decoding = _decoding(beams, temperature, seed, timestamps)
-    clips = _Clips(found, _stored_request(request, alone), {**options, "decoding": decoding})
+    clips = _Clips(found, _stored_requests(found, request), {**options, "decoding": decoding})
     asks = endpoint and responses.endpoint_of(
         endpoint, served=served, api=api, server=server, stream=stream, timeout=timeout, k=k, key_variable=key_variable
     )
@@ -160,7 +168,7 @@ def record(
 class _Clips:
     """The clips of some files, one after the other; what cannot be read or recorded is left out and named."""
 
-    def __init__(self, found: Sequence[Named], asked: Request | None, options: dict[str, Any]) -> None:
+    def __init__(self, found: Sequence[Named], asked: Sequence[Request | None], options: dict[str, Any]) -> None:
         self._found = found
         self._asked = asked
         self._options = options
@@ -172,7 +180,7 @@ class _Clips:
         for number, item in enumerate(self._found):
             try:
                 audio = load_audio(item.path)
-                clip = Clip(audio=audio, request=self._asked or ask(audio, **self._options))
+                clip = Clip(audio=audio, request=self._asked[number] or ask(audio, **self._options))
             except AudioError as error:
                 self.failures.append(str(error))
                 continue
@@ -198,12 +206,10 @@ def _is_stdout(path: Path) -> bool:
     return str(path) == "/dev/stdout"
 
 
-def _stored_request(path: Path | None, alone: bool) -> Request | None:
-    if path is None:
-        return None
-    if not alone:
-        raise UsageError("--request names one request for many clips; record them one by one")
-    return codec.load(path, Request)
+def _stored_requests(found: Sequence[Named], given: Path | None) -> list[Request | None]:
+    """Return the customer's request of each clip; None where there are none."""
+    places = [files.record_of(item, given, "request", len(found) == 1) for item in found]
+    return [None if place is None else codec.load(place, Request) for place in places]
 
 
 def _save(evidence: Evidence, place: files.Targets) -> None:
