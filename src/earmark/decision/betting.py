@@ -32,7 +32,7 @@ class Bets:
     """What is bet on: thresholds, and how often honest clips may exceed each.
 
     Attributes:
-        thresholds: Score that clip i must exceed, one per quantile.
+        thresholds: Score that clip i must exceed, finite, so that a broken rule, which scores infinity, exceeds each.
         rates: Largest honest exceedance m, tolerance included, one per threshold.
         honest: Exceedance that calibration counted, one per threshold.
         rate: Promised false-alarm rate a; half of it pays for the rates' own uncertainty.
@@ -46,6 +46,11 @@ class Bets:
     rate: float = 1e-3
     miss: float = 0.05
     margin: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds that a broken rule would not exceed."""
+        if not np.isfinite(self.thresholds).all():
+            raise UsageError(f"thresholds {', '.join(f'{own:g}' for own in self.thresholds)}; expected finite ones")
 
     def undetectable_share(self) -> float:
         """Return the share of requests that can be served by any cheat without ever being found.
@@ -83,7 +88,8 @@ def place_bets(
 
     Returns:
         The bets. Each rate is the Clopper-Pearson upper bound at level a / (2 x quantiles), times the tolerance;
-        a threshold whose rate would reach 1 is left out.
+        a threshold whose rate would reach 1 is left out, and so is an infinite one, where as many honest clips broke a
+        rule: a provider that breaks rules would never exceed it.
 
     Raises:
         UsageError: No threshold is usable, or an argument is out of range.
@@ -98,9 +104,11 @@ def place_bets(
     thresholds = np.quantile(scores, list(quantiles), method="higher")
     counts = (scores[:, None] > thresholds).sum(axis=0)
     rates = upper_bound(counts, scores.size, rate / (2 * len(quantiles))) * tolerance
-    usable = rates + margin < 1
+    usable = np.isfinite(thresholds) & (rates + margin < 1)
     if not usable.any():
-        raise UsageError(f"{scores.size} calibration clips are too few to bet with; some hundreds are needed")
+        broken = np.isposinf(scores).sum()
+        broke = f", {broken} of which broke a rule," if broken else ""
+        raise UsageError(f"{scores.size} calibration clips{broke} are too few to bet with; some hundreds are needed")
     return Bets(
         thresholds=tuple(map(float, thresholds[usable])),
         rates=tuple(map(float, rates[usable])),
