@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.calibrate import one_each, split_bases
+from earmark.calibrate import counted, one_each, split_bases
 from earmark.decision.conformal import conformal_p, upper_bound
 from earmark.decision.operating import exact_interval
 from earmark.decision.simulation import first_alarms
@@ -55,9 +55,9 @@ def held_out(run: Run) -> list[Row]:
 
 def scores_of(rows: list[Row], profile: Profile, drift: float = 0.0) -> Floats:
     """Return the score of each row, infinity where a rule was broken; undecided rows are left out, as in an audit."""
-    rows = [row for row in rows if row.outcome != "INCONCLUSIVE"]
+    rows = counted(rows, profile.header.matched)
     values = Run(rows).matrix(profile.scale.channels) * np.exp(drift)
-    broken = np.asarray([row.broke_a_rule for row in rows], bool)
+    broken = np.asarray([row.outcome == "FAIL" for row in rows], bool)
     scores = np.where(broken, np.inf, profile.scale.scores(values))
     kept: Floats = scores[~np.isnan(scores)]
     return kept

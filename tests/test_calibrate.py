@@ -12,7 +12,8 @@ import pytest
 from made_profiles import CHANNELS, calibrated, row
 
 import earmark
-from earmark.calibrate import Shares, calibrate, split_bases, turns
+from earmark.calibrate import Shares, calibrate, counted, split_bases, turns
+from earmark.decision.simulation import first_alarms
 from earmark.errors import RecordError, UsageError
 from earmark.fingerprint.types import Fingerprint
 from earmark.profiles import PROFILE_FILE, SCORES_FILE, find_profile, load_profile
@@ -316,6 +317,66 @@ def test_honest_clips_that_broke_a_rule_cost_the_profile_its_rate(tmp_path):
     (tmp_path / PROFILE_FILE).write_text(json.dumps(header | {"rate": 1e-3}))
     with pytest.raises(RecordError, match="1 of which broke a rule"):
         load_profile(tmp_path)
+
+
+FAINT = {"outcome": "INCONCLUSIVE", "findings": ("audio.faint",)}
+
+
+def faint_run(clips: int, share: int) -> Run:
+    """One row of each clip; of a hundred clips, `share` have nothing but faint segments."""
+    values = honest_run(clips).where(lambda r: r.scenario == "a")
+    return Run(dataclasses.replace(r, statistics={}, **FAINT) if i % 100 < share else r for i, r in enumerate(values))
+
+
+def test_undecided_clips_count_nowhere():
+    """No audit counts them, so they must not make what honest clips exceed look rarer than it is."""
+    run = faint_run(7000, 30)
+    made, decided = calibrate(run, CHANNELS), [r for r in run if r.statistics]
+    split = split_bases([r.base for r in run])
+    parts = [sum(r.base in part for r in decided) for part in (split.development, split.conformal, split.held_out)]
+    assert [made.header.development, len(made.scores), made.header.held_out.clips] == parts
+    assert np.isfinite(made.scores).all()
+    assert (made.header.provenance["clips"], made.header.provenance["undecided"]) == ("7000", "2100")
+    fresh = made.scale.scores(honest_run(20_000, seed=1).where(lambda r: r.scenario == "a").matrix(CHANNELS))
+    assert np.isinf(first_alarms(fresh.reshape(20, 1000), made.bets(tolerance=1.0))).all()
+    from earmark.decision.conformal import conformal_p
+
+    assert (conformal_p(fresh, made.scores) <= made.header.rate).mean() <= 2e-3
+
+
+def test_rates_are_promised_by_decided_clips_alone():
+    with pytest.raises(UsageError, match=r"needs 999 calibration clips; there are \d+, which allow"):
+        calibrate(faint_run(2400, 30), CHANNELS, rate=1e-3)
+    with pytest.raises(UsageError, match=r"19 development clips; 20 or more .*, 50 of all 200 clips are undecided"):
+        calibrate(faint_run(200, 25), CHANNELS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "counts"),
+    [
+        (FAINT, True),
+        (FAINT | {"statistics": {}}, False),
+        ({"outcome": "INCONCLUSIVE", "findings": ("positions.few",)}, False),
+        ({"outcome": "INCONCLUSIVE", "findings": ("audio.faint", "replay.failed")}, False),
+        ({"outcome": "INCONCLUSIVE", "findings": ("statistics.length",)}, True),
+        ({"outcome": "FAIL", "findings": ("statistics.profile", "positions.few")}, False),
+        ({"statistics": {"distance": math.nan, "margin": math.nan}}, False),
+    ],
+)
+def test_a_clip_counts_where_an_audit_would_count_it(changes, counts):
+    """A clip of which some segments are faint counts by the others; what another profile left open is judged anew."""
+    assert bool(counted([row("a", "b", (1.0, 0.0), **changes)])) == counts
+
+
+def test_what_stays_open_by_the_provider_counts_as_a_broken_rule():
+    cut = row("a", "b", (1.0, 0.0), outcome="INCONCLUSIVE", findings=("trace.censored", "audio.faint"))
+    assert [own.outcome for own in counted([cut])] == ["FAIL"]
+
+
+def test_a_clip_without_the_direction_of_a_recipe_stays_open():
+    values = {"distance": 1.0, "along_int8": 0.1}
+    rows = [row("a", "b", (0.0, 0.0), statistics=values | {"along_int8": own}) for own in (0.1, math.nan)]
+    assert len(counted(rows, ["along_int8"])) == 1
 
 
 def test_what_other_bounds_said_of_honest_statistics_is_no_broken_rule():

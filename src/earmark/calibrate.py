@@ -26,6 +26,10 @@ from earmark.runs import Row, Run
 
 LEAST_DEVELOPMENT = 20
 """Fewest clips on which a scale is fitted."""
+OPEN = ("audio.", "positions.", "replay.", "request.")
+"""How findings begin that keep honest clips open by the input's or the verifier's fault; others are the provider's."""
+JUDGED = ("statistics.", "profile.")
+"""How findings begin by which another profile, or bounds, judged the statistics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +156,8 @@ def calibrate(
     """Make a profile from the honest rows of a run.
 
     The scale is fitted on the development clips under every honest scenario. A calibration clip counts once, with the
-    largest score of its scenarios. A held-out clip is tested under one scenario, in turn.
+    largest score of its scenarios. A held-out clip is tested under one scenario, in turn. Clips that stayed undecided
+    count nowhere, as in an audit: what is promised is the rate among clips that are decided.
 
     Args:
         run: Rows of one model, precision and level; see `earmark.study`. Of dishonest rows, where there are some, the
@@ -178,14 +183,18 @@ def calibrate(
     """
     matched = _matched(recipes)
     channels = (*channels, *matched)
-    rows = [_by_rules(row) for row in run if row.honest]
-    first = _one_kind(rows, run)
-    _check_matched(rows, matched)
-    split = split_bases([row.base for row in rows], shares)
-    needed = max(LEAST_DEVELOPMENT, len(channels))
-    if len(split.development) < needed:
-        raise UsageError(f"{len(split.development)} development clips; {needed} or more are needed to fit the scale")
+    honest = [row for row in run if row.honest]
+    first = _one_kind(honest, run)
+    _check_matched(honest, matched)
+    bases = {row.base for row in honest}
+    split = split_bases([*bases], shares)
+    rows = counted(honest, matched)
+    undecided = len(bases) - len({row.base for row in rows})
     development = Run(row for row in rows if row.base in split.development)
+    fitted, needed = len({row.base for row in development}), max(LEAST_DEVELOPMENT, len(channels))
+    if fitted < needed:
+        left = f", {undecided} of all {len(bases)} clips are undecided" if undecided else ""
+        raise UsageError(f"{fitted} development clips; {needed} or more are needed to fit the scale{left}")
     channels = [name for name in channels if np.isfinite(development.matrix([name])).any()]
     scale = fit_scale(channels, development.matrix(channels), linear=along_names(recipes), slack=slack, limits=limits)
     scores = _largest(rows, split.conformal, scale)
@@ -208,18 +217,55 @@ def calibrate(
             rate=promised,
             tolerance=tolerance,
             least_positions=least_positions,
-            development=len(split.development),
+            development=fitted,
             held_out=_test(rows, split.held_out, scale, scores, promised),
-            scenarios=tuple(Run(rows).scenarios()),
+            scenarios=tuple(Run(honest).scenarios()),
             recipes=tuple(recipes),
             seconds=_lengths(rows, split) if slack == 1 else None,
             power=powers(_found([row for row in run if not row.honest], split, scale, scores, promised)),
             provenance=provenance(
-                source=source, clips=len({row.base for row in rows}), slack=f"{slack:g}", **(facts or {})
+                source=source, clips=len(bases), undecided=undecided, slack=f"{slack:g}", **(facts or {})
             ),
         ),
         scores=np.sort(scores),
     )
+
+
+def counted(rows: Iterable[Row], matched: Sequence[str] = ()) -> list[Row]:
+    """Return honest rows as an audit counts them (`earmark.audit.score_of`), by rules alone: PASS, or FAIL.
+
+    Args:
+        rows: Rows, judged by anything.
+        matched: Statistics of the recipes, without which a clip stays open.
+
+    Returns:
+        The rows without those that stay open by the input's or the verifier's fault; one that does so by the
+        provider's counts as a broken rule.
+
+    Example:
+        >>> from earmark.runs import Row
+        >>> facts = {"model": "m", "weights": "", "family": "ctc", "precision": "fp32", "level": "sketch"}
+        >>> said = {"scenario": "s", "honest": True, "outcome": "INCONCLUSIVE"}
+        >>> faint = Row(clip="a", base="a", findings=("audio.faint",), **facts, **said)
+        >>> partly = replace(faint, clip="b", statistics={"logprob_l1": 1e-6})
+        >>> censored = replace(partly, clip="c", findings=("trace.censored",))
+        >>> [(row.clip, row.outcome) for row in counted([faint, partly, censored])]
+        [('b', 'PASS'), ('c', 'FAIL')]
+    """
+    return [own for row in rows if (own := _counted(row, matched))]
+
+
+def _counted(row: Row, matched: Sequence[str]) -> Row | None:
+    if row.broke_a_rule:
+        return row
+    judged = (*JUDGED, "audio.faint") if row.statistics else JUDGED  # by the segments that are not faint
+    left = [code for code in row.findings if not code.startswith(judged)]
+    if not all(code.startswith(OPEN) for code in left):
+        return replace(row, outcome="FAIL")
+    if left or all(math.isnan(value) for value in row.statistics.values()):
+        return None
+    unmatched = any(math.isnan(row.statistics.get(name, math.nan)) for name in matched)
+    return None if unmatched else replace(row, outcome="PASS")
 
 
 def _lengths(rows: Sequence[Row], split: Split) -> tuple[float, float] | None:
@@ -270,17 +316,18 @@ def _largest(rows: Sequence[Row], bases: frozenset[str], scale: Scale) -> NDArra
     best: dict[str, float] = {}
     chosen = [row for row in rows if row.base in bases]
     for row, score in zip(chosen, _scores(chosen, scale), strict=True):
-        best[row.base] = max(best.get(row.base, -np.inf), float(score))
+        if not math.isnan(score):
+            best[row.base] = max(best.get(row.base, -np.inf), float(score))
     return np.asarray([best[base] for base in sorted(best)])
 
 
 def _scores(rows: Sequence[Row], scale: Scale) -> NDArray[np.float64]:
-    """Return S per row; infinity where a rule was broken, minus infinity where nothing applied."""
+    """Return S per row; infinity where a rule was broken, NaN where nothing applied."""
     if not rows:
         return np.empty(0)
     scores = scale.scores(Run(rows).matrix(scale.channels))
     failed = np.asarray([row.outcome == "FAIL" for row in rows])
-    return np.where(failed, np.inf, np.where(np.isnan(scores), -np.inf, scores))
+    return np.where(failed, np.inf, scores)
 
 
 def _test(
@@ -290,12 +337,12 @@ def _test(
     calibration: NDArray[np.float64],
     rate: float,
 ) -> HeldOut:
-    """Count false alarms on held-out clips, one row of each."""
-    chosen = one_each(rows, bases)
-    scores = _scores(chosen, scale)
+    """Count false alarms on held-out clips that are decided, one row of each."""
+    scores = _scores(one_each(rows, bases), scale)
+    scores = scores[~np.isnan(scores)]
     alarms = int((conformal_p(scores, calibration) <= rate).sum()) if len(scores) else 0
     broken = sum(bool(np.isposinf(score)) for score in scores)
-    return HeldOut(clips=len(chosen), alarms=max(alarms, broken))
+    return HeldOut(clips=len(scores), alarms=max(alarms, broken))
 
 
 def _found(

@@ -153,6 +153,7 @@ def _report(profile: Profile, out: Path, *, as_json: bool) -> None:
         "rate": header.rate,
         "calibration_clips": len(profile.scores),
         "development_clips": header.development,
+        "undecided_clips": int(header.provenance["undecided"]),
         "held_out_clips": header.held_out.clips,
         "held_out_alarms": header.held_out.alarms,
         "held_out_upper_95": header.held_out.upper(),

@@ -88,11 +88,11 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
         rate: False-alarm rate a of one clip.
         tolerance: Declared factor by which honest behaviour may drift in an audit.
         least_positions: Fewest positions of a clip that may PASS.
-        development: Clips the scale was fitted on.
+        development: Decided clips the scale was fitted on.
         held_out: Honest clips that were only tested.
         scenarios: Honest scenarios that were run.
-        provenance: Clips (how many, and a digest over names and files), slack, CPU capability, command without absolute
-            paths, versions. Which of these stand here depends on the version that calibrated.
+        provenance: Clips (how many, how many of them undecided, a digest over names and files), slack, CPU capability,
+            command without absolute paths, versions. Which of these stand here depends on the version that calibrated.
         recipes: Known cheats whose direction takes part in the score (`earmark.attribution`), one more replay for each;
             their channels are the last.
         power: What budgets find (`earmark.budget.powers`).
