@@ -159,6 +159,8 @@ def test_a_clip_that_breaks_a_rule_counts_as_an_alarm():
     [
         (honest_run(100), {}, "14 development clips; 20"),
         (honest_run(700), {"rate": 1e-3}, "needs 999 calibration clips; there are 300"),
+        (honest_run(700), {"rate": 1.0}, "rate 1; expected a number between 0 and 1"),
+        (honest_run(700), {"tolerance": 11.0}, "a tolerance of 11; expected a factor of 1 to 10"),
         (honest_run(0), {}, "no honest rows"),
         (Run([*honest_run(300), row("x", "a", (1.0, 0.0), precision="bf16")]), {}, "mixes"),
     ],

@@ -22,6 +22,7 @@ from earmark.cli.origin import clips_digest, command_of
 from earmark.loading import family_of
 from earmark.profiles import load_profile
 from earmark.runs import Run
+from earmark.study import Sample
 
 CLIPS = Path(str(files("earmark.data"))) / "clips"
 MODEL = "embedded:whisper-nano"
@@ -112,6 +113,17 @@ def test_a_profile_says_where_it_comes_from(noises, measured, tmp_path, monkeypa
     assert origin["clips_digest"] == clips_digest(find_audio([noises]))
     assert origin["cpu"]
     assert str(tmp_path) not in str(origin)
+
+
+@pytest.mark.usefixtures("measured")
+def test_rows_of_clips_that_were_not_given_count_for_nothing(noises, tmp_path, monkeypatch):
+    """The run may hold them; the profile says that it is of the clips given."""
+    of_given, others = calibration.study, [Sample(name=f"x{i}.wav", audio=noises) for i in range(700)]
+    monkeypatch.setattr(calibration, "study", lambda m, s, given, *_, **__: of_given(m, s, [*given, *others]))
+    assert main(["calibrate", MODEL, str(noises), f"--out={tmp_path / 'profile'}"]) == 0
+    header = load_profile(tmp_path / "profile").header
+    assert header.provenance["clips"] == "280"
+    assert (header.development, header.held_out.clips) == (40, 120)
 
 
 def test_the_digest_of_clips_knows_names_and_files(noises):

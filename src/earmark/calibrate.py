@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from earmark.attribution import recipes_of
 from earmark.budget import powers
-from earmark.decision.betting import TOLERANCE
+from earmark.decision.betting import TOLERANCE, check_tolerance
 from earmark.decision.conformal import clips_needed, conformal_p, promised_rate
 from earmark.decision.score import Scale, fit_scale
 from earmark.errors import UsageError
@@ -179,8 +179,10 @@ def calibrate(
         The profile.
 
     Raises:
-        UsageError: The run mixes models, has no honest rows, or too few clips for the rate.
+        UsageError: The run mixes models, has no honest rows, or too few clips for the rate; a rate or tolerance is out
+            of range.
     """
+    check_tolerance(tolerance)
     matched = _matched(recipes)
     channels = (*channels, *matched)
     honest = [row for row in run if row.honest]
@@ -304,8 +306,9 @@ def _rate(asked: float | None, scores: NDArray[np.float64]) -> float:
     possible, broken = promised_rate(scores), int(np.isposinf(scores).sum())
     if asked is None:
         return max(1e-3, possible)
+    needed = clips_needed(asked)  # raises out of range
     if asked < possible * (1 - 1e-9):
-        message = f"a rate of {asked:g} needs {clips_needed(asked)} calibration clips; there are {len(scores)}"
+        message = f"a rate of {asked:g} needs {needed} calibration clips; there are {len(scores)}"
         broke = f", of which {broken} broke a rule" if broken else ""
         raise UsageError(f"{message}{broke}, which allow {possible:.2g}: give more clips, or --rate {possible:.2g}")
     return asked

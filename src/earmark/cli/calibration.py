@@ -24,13 +24,13 @@ from earmark.cli.options import (
     Language,
     loading,
 )
+from earmark.decision.betting import MOST_TOLERANCE
 from earmark.decision.conformal import clips_needed
 from earmark.errors import UsageError
 from earmark.loading import family_of, load
 from earmark.profiles import Profile
 from earmark.protocols import Model
 from earmark.records.profile import MOST_RECIPES
-from earmark.runs import Run
 from earmark.scenarios.core import Scenario
 from earmark.scenarios.honest import honest_scenarios
 from earmark.study import Sample, study
@@ -51,7 +51,9 @@ def calibrate(
     rate: Annotated[float | None, typer.Option(help="False-alarm rate of one clip; 1e-3 if it can be.")] = None,
     level: Annotated[str, typer.Option(help="Level of the evidence: scores, sketch or compact.")] = "scores",
     language: Language = "en",
-    tolerance: Annotated[float, typer.Option(min=1.0, max=10.0, help="Factor by which honest noise may drift.")] = 1.5,
+    tolerance: Annotated[
+        float, typer.Option(min=1.0, max=MOST_TOLERANCE, help="Factor by which honest noise may drift.")
+    ] = 1.5,
     slack: Annotated[
         float | None,
         typer.Option(
@@ -68,7 +70,13 @@ def calibrate(
             "By default int8, fp8 and kv-fp8 for bfloat16, whose own noise hides them, and none for other precisions."
         ),
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="File of the measured rows; a killed run goes on from it.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the measured rows; a killed run goes on from it. Rows of other clips count for nothing; "
+            "those of other audio or another language are measured anew."
+        ),
+    ] = None,
     device: Device = None,
     dtype: Dtype = "float32",
     batch_size: BatchSize = 8,
@@ -104,8 +112,9 @@ def calibrate(
             wanted=wanted,
             advance=step,
         )
-    asked = {each.name for each in scenarios}
-    rows = Run(row for row in rows if not row.honest or row.scenario in asked)  # an honest beam is no greedy clip
+    asked, given = {each.name for each in scenarios}, {each.name for each in samples}
+    rows = rows.where(lambda row: row.base in given)  # the file may hold those of other clips
+    rows = rows.where(lambda row: not row.honest or row.scenario in asked)  # an honest beam is no greedy clip
     family, precision = family_of(reference), reference.info.precision
     slack = DEFAULT_SLACK.get(precision, 1.0) if slack is None else slack
     profile = profile_of(

@@ -23,6 +23,8 @@ STAKES = (0.02, 0.1, 0.3, 0.6, 0.95)
 """Shares of the largest allowed stake; the capital is averaged over them."""
 TOLERANCE = 1.5
 """Honest exceedance may grow by this factor (a new GPU, a new kernel) before it counts against a provider."""
+MOST_TOLERANCE = 10.0
+"""Whoever needs more has clips that the profile is not of."""
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
@@ -81,7 +83,7 @@ def place_bets(
     Args:
         calibration: Scores of n distinct honest clips that were not used to fit the scale, (n,).
         rate: False-alarm rate a that the audit promises.
-        tolerance: Declared factor by which honest exceedance may grow.
+        tolerance: Declared factor by which honest exceedance may grow, at most `MOST_TOLERANCE`.
         quantiles: Quantiles of the calibration at which thresholds lie.
         miss: Promised rate of wrong PASSes.
         margin: See `Bets`.
@@ -97,8 +99,7 @@ def place_bets(
     scores = np.asarray(calibration, dtype=np.float64).ravel()
     if not 0 < rate < 1:
         raise UsageError(f"a rate of {rate:g}; expected one between 0 and 1, such as 0.001")
-    if not 1 <= tolerance < np.inf:
-        raise UsageError(f"a tolerance of {tolerance:g}; expected a factor of 1 or more, such as {TOLERANCE:g}")
+    check_tolerance(tolerance)
     if not scores.size or np.isnan(scores).any():
         raise UsageError(f"{scores.size} scores, {np.isnan(scores).sum()} of them NaN; expected some, without NaN")
     thresholds = np.quantile(scores, list(quantiles), method="higher")
@@ -117,6 +118,17 @@ def place_bets(
         miss=miss,
         margin=margin,
     )
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance that no profile can hold.
+
+    Raises:
+        UsageError: It is below 1, above `MOST_TOLERANCE` or NaN.
+    """
+    if not 1 <= tolerance <= MOST_TOLERANCE:
+        expected = f"a factor of 1 to {MOST_TOLERANCE:g}, such as {TOLERANCE:g}"
+        raise UsageError(f"a tolerance of {tolerance:g}; expected {expected}")
 
 
 @dataclass(slots=True, kw_only=True)
