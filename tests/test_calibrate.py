@@ -12,7 +12,8 @@ import pytest
 from made_profiles import CHANNELS, calibrated, row
 
 import earmark
-from earmark.calibrate import Shares, calibrate, counted, split_bases, turns
+from earmark.calibrate import Shares, calibrate, clips_in_all, counted, split_bases, turns
+from earmark.decision.conformal import clips_needed
 from earmark.decision.simulation import first_alarms
 from earmark.errors import RecordError, UsageError
 from earmark.fingerprint.types import Fingerprint
@@ -157,7 +158,7 @@ def test_a_clip_that_breaks_a_rule_counts_as_an_alarm():
 @pytest.mark.parametrize(
     ("run", "options", "message"),
     [
-        (honest_run(100), {}, "14 development clips; 20"),
+        (honest_run(100), {}, "14 development clips; 20 .* give 137 decided clips in all"),
         (honest_run(700), {"rate": 1e-3}, "needs 999 calibration clips; there are 300"),
         (honest_run(700), {"rate": 1.0}, "rate 1; expected a number between 0 and 1"),
         (honest_run(700), {"tolerance": 11.0}, "a tolerance of 11; expected a factor of 1 to 10"),
@@ -168,6 +169,23 @@ def test_a_clip_that_breaks_a_rule_counts_as_an_alarm():
 def test_refused_with_the_number_that_is_needed(run, options, message):
     with pytest.raises(UsageError, match=message):
         calibrate(run, CHANNELS, **options)
+
+
+@pytest.mark.parametrize("clips", [152, 153, 155, 300, 700])
+def test_the_rate_that_is_advised_is_granted(clips):
+    run = honest_run(clips)
+    with pytest.raises(UsageError, match="or --rate") as refused:
+        calibrate(run, CHANNELS, rate=1e-3)
+    assert calibrate(run, CHANNELS, rate=float(str(refused.value).split()[-1])).header.rate < 0.02
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(None, 0), (None, 31), (0.01, 0), (0.0123, 0), (1e-3, 0)])
+def test_as_many_clips_as_are_asked_for_suffice_and_no_fewer(rate, channels):
+    needed = clips_in_all(rate, channels)
+    for clips, enough in ((needed, True), (needed - 1, False)):
+        split = split_bases([f"c{i}" for i in range(clips)])
+        promised = rate is None or len(split.conformal) >= clips_needed(rate)
+        assert (len(split.development) >= max(20, channels) and promised) == enough
 
 
 def test_fewer_clips_promise_less():
@@ -349,7 +367,7 @@ def test_undecided_clips_count_nowhere():
 def test_rates_are_promised_by_decided_clips_alone():
     with pytest.raises(UsageError, match=r"needs 999 calibration clips; there are \d+, which allow"):
         calibrate(faint_run(2400, 30), CHANNELS, rate=1e-3)
-    with pytest.raises(UsageError, match=r"19 development clips; 20 or more .*, 50 of all 200 clips are undecided"):
+    with pytest.raises(UsageError, match=r"19 .*, 50 of 200 clips being undecided; 20 .* give 137 decided"):
         calibrate(faint_run(200, 25), CHANNELS)
 
 

@@ -152,6 +152,24 @@ def test_copies_of_a_clip_are_refused_before_anything_is_measured(noises, measur
     assert measured == []
 
 
+@pytest.mark.parametrize("level", ["foo", "text"])
+def test_a_calibration_at_a_level_that_is_not_recorded_is_refused(noises, measured, tmp_path, capsys, level):
+    capsys.readouterr()
+    assert main(["calibrate", MODEL, str(noises), "--out", str(tmp_path / "profile"), "--level", level]) == 3
+    err = capsys.readouterr().err.strip()
+    assert f"level '{level}'; expected one that the " in err
+    assert "\n" not in err
+    assert measured == []
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_profile_in_this_folder(noises, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["calibrate", MODEL, str(noises), "--out", "."]) == 0
+    assert load_profile(tmp_path / "here").header.provenance["clips"] == "280"
+
+
 @pytest.mark.parametrize("option", ["--rate", "--tolerance"])
 def test_an_audit_at_rate_or_tolerance_0_is_refused(recorded, nano, tmp_path, capsys, option):
     calibrated(nano).save(tmp_path / "profile")
@@ -165,7 +183,17 @@ def test_an_audit_at_rate_or_tolerance_0_is_refused(recorded, nano, tmp_path, ca
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["calibrate", MODEL, str(CLIPS), "--out", "OUT", "--rate", "1e-3"], "needs 2332 clips; 24 were given"),
+        (
+            ["calibrate", MODEL, str(CLIPS), "--out", "OUT", "--rate", "1e-3"],
+            "a rate of 0.001 needs 2330 clips; 24 were given",
+        ),
+        (["calibrate", MODEL, str(CLIPS), "--out", "OUT"], "a calibration needs 137 clips; 24 were given"),
+        (["calibrate", MODEL, str(CLIPS), "--out", "/"], "--out /; expected a folder of its own"),
+        (["study", MODEL, str(CLIPS), "--out", "OUT", "--level", "foo"], "level 'foo'; expected one that the autoreg"),
+        (
+            ["study", MODEL, str(CLIPS), "--out", "OUT", "--level", "text"],
+            "level 'text'; expected one that the autoreg",
+        ),
         (["calibrate", MODEL, str(CLIPS), "--out", "OUT", "--rate", "7"], "between 0 and 1"),
         (
             ["calibrate", MODEL, str(CLIPS), "--out", "OUT", "--level", "compact", "--recipe", "int8"],

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,31 @@ def split_bases(bases: Sequence[str], shares: Shares | None = None, *, seed: str
     first = round(sizes.development * len(order))
     second = first + round(sizes.conformal * len(order))
     return Split(frozenset(order[:first]), frozenset(order[first:second]), frozenset(order[second:]))
+
+
+def clips_in_all(rate: float | None, channels: int = 0, shares: Shares | None = None) -> int:
+    """Return the fewest clips of which enough fit a scale, and enough calibrate for a rate.
+
+    Args:
+        rate: The rate, or None for any.
+        channels: How many statistics take part in the score.
+        shares: Sizes of the parts.
+
+    Raises:
+        UsageError: The rate is not between 0 and 1.
+
+    Example:
+        >>> clips_in_all(None), clips_in_all(1e-3)
+        (137, 2330)
+    """
+    sizes, fitting = shares or Shares(), max(LEAST_DEVELOPMENT, channels)
+    promising = 1 if rate is None else clips_needed(rate)
+
+    def enough(clips: int) -> bool:
+        return round(sizes.development * clips) >= fitting and round(sizes.conformal * clips) >= promising
+
+    least = max((fitting - 1) / sizes.development, (promising - 1) / sizes.conformal)
+    return next(clips for clips in count(int(least)) if enough(clips))
 
 
 def turns(bases: Collection[str], scenarios: Sequence[str]) -> dict[str, str]:
@@ -195,8 +221,9 @@ def calibrate(
     development = Run(row for row in rows if row.base in split.development)
     fitted, needed = len({row.base for row in development}), max(LEAST_DEVELOPMENT, len(channels))
     if fitted < needed:
-        left = f", {undecided} of all {len(bases)} clips are undecided" if undecided else ""
-        raise UsageError(f"{fitted} development clips; {needed} or more are needed to fit the scale{left}")
+        left = f", {undecided} of {len(bases)} clips being undecided" if undecided else ""
+        whole = f"give {clips_in_all(rate, len(channels), shares)} decided clips in all"
+        raise UsageError(f"{fitted} development clips{left}; {needed} or more are needed to fit the scale: {whole}")
     channels = [name for name in channels if np.isfinite(development.matrix([name])).any()]
     scale = fit_scale(channels, development.matrix(channels), linear=along_names(recipes), slack=slack, limits=limits)
     scores = _largest(rows, split.conformal, scale)
@@ -310,8 +337,20 @@ def _rate(asked: float | None, scores: NDArray[np.float64]) -> float:
     if asked < possible * (1 - 1e-9):
         message = f"a rate of {asked:g} needs {needed} calibration clips; there are {len(scores)}"
         broke = f", of which {broken} broke a rule" if broken else ""
-        raise UsageError(f"{message}{broke}, which allow {possible:.2g}: give more clips, or --rate {possible:.2g}")
+        allowed = f"which allow {possible:.4g}: give more clips, or --rate {rounded_up(possible):g}"
+        raise UsageError(f"{message}{broke}, {allowed}")
     return asked
+
+
+def rounded_up(rate: float) -> float:
+    """Return a rate with two digits that is no smaller.
+
+    Example:
+        >>> rounded_up(1 / 66), rounded_up(0.02), rounded_up(1 / 1030)
+        (0.016, 0.02, 0.00098)
+    """
+    places = 1 - math.floor(math.log10(rate))
+    return math.ceil(rate * 10.0**places - 1e-9) / 10.0**places
 
 
 def _largest(rows: Sequence[Row], bases: frozenset[str], scale: Scale) -> NDArray[np.float64]:

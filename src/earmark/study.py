@@ -14,8 +14,9 @@ from earmark.errors import OutputError, UsageError
 from earmark.fingerprint.matched import matched_names
 from earmark.judging import RULES, ProfileLike
 from earmark.limits import DEFAULT_K
+from earmark.loading import family_of
 from earmark.protocols import Model
-from earmark.recording import AudioLike, Clip, load_audio, request
+from earmark.recording import AudioLike, Clip, check_level, load_audio, request
 from earmark.records import lines
 from earmark.records.evidence import Evidence, Level
 from earmark.records.policy import Policy
@@ -139,9 +140,11 @@ def study(
     Raises:
         OutputError: The file cannot be written.
         RecordError: The file holds something else; a last line cut short by a kill is dropped.
-        UsageError: The file holds rows of another model, precision or level, or without the matches that are asked for.
+        UsageError: The file holds rows of another model, precision or level, or without the matches that are asked for;
+            or the family does not record the level.
     """
     path, step = Path(out), advance or (lambda _: None)
+    check_level(level, family_of(reference))
     lines.drop_torn_line(path)
     held = _measured(path, reference, level, recipes)
     asked = _requests(held, samples)
