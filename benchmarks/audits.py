@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.calibrate import one_each, split_bases
+from earmark.calibrate import counted, one_each, split_bases
 from earmark.decision.conformal import conformal_p, upper_bound
 from earmark.decision.operating import exact_interval
 from earmark.decision.simulation import first_alarms
-from earmark.detection import judged
 from earmark.profiles import Profile, load_profile
 from earmark.records import lines
 from earmark.records.codec import write_atomically
@@ -56,9 +55,9 @@ def held_out(run: Run) -> list[Row]:
 
 def scores_of(rows: list[Row], profile: Profile, drift: float = 0.0) -> Floats:
     """Return the score of each row, infinity where a rule was broken; what an audit does not count is left out."""
-    rows = [row for row in rows if row.outcome != "INCONCLUSIVE" and profile.header.promises(row.seconds)]
+    rows = [row for row in counted(rows, profile.header.matched) if profile.header.promises(row.seconds)]
     values = Run(rows).matrix(profile.scale.channels) * np.exp(drift)
-    broken = np.asarray([row.broke_a_rule for row in rows], bool)
+    broken = np.asarray([row.outcome == "FAIL" for row in rows], bool)
     scores = np.where(broken, np.inf, profile.scale.scores(values))
     kept: Floats = scores[~np.isnan(scores)]
     return kept
@@ -132,7 +131,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     profile = load_profile(given.profile)
-    rows = held_out(judged(Run.read(given.calibration), profile))
+    rows = held_out(Run.read(given.calibration))
     print(f"{profile.name}\n\n| provider | tolerance | accused | median clips |\n|---|---|---|---|")
     made: list[dict[str, Any]] = []
 
@@ -145,7 +144,7 @@ def main() -> None:
         keep(row)
     if given.detection:
         size = Size(audits=given.mixed_audits, clips=given.clips, seed=given.seed)
-        run = judged(Run.read(given.detection), profile)
+        run = Run.read(given.detection)
         for row in mixing_rows(run, scores_of(rows, profile), profile, given.shares, size):
             keep(row)
     if given.json:

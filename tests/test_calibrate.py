@@ -12,7 +12,9 @@ import pytest
 from made_profiles import CHANNELS, calibrated, row
 
 import earmark
-from earmark.calibrate import Shares, calibrate, split_bases, turns
+from earmark.calibrate import Shares, calibrate, clips_in_all, counted, split_bases, turns
+from earmark.decision.conformal import clips_needed
+from earmark.decision.simulation import first_alarms
 from earmark.errors import RecordError, UsageError
 from earmark.fingerprint.types import Fingerprint
 from earmark.profiles import PROFILE_FILE, SCORES_FILE, find_profile, load_profile
@@ -156,8 +158,10 @@ def test_a_clip_that_breaks_a_rule_counts_as_an_alarm():
 @pytest.mark.parametrize(
     ("run", "options", "message"),
     [
-        (honest_run(100), {}, "14 development clips; 20"),
+        (honest_run(100), {}, "14 development clips; 20 .* give 137 decided clips in all"),
         (honest_run(700), {"rate": 1e-3}, "needs 999 calibration clips; there are 300"),
+        (honest_run(700), {"rate": 1.0}, "rate 1; expected a number between 0 and 1"),
+        (honest_run(700), {"tolerance": 11.0}, "a tolerance of 11; expected a factor of 1 to 10"),
         (honest_run(0), {}, "no honest rows"),
         (Run([*honest_run(300), row("x", "a", (1.0, 0.0), precision="bf16")]), {}, "mixes"),
     ],
@@ -165,6 +169,23 @@ def test_a_clip_that_breaks_a_rule_counts_as_an_alarm():
 def test_refused_with_the_number_that_is_needed(run, options, message):
     with pytest.raises(UsageError, match=message):
         calibrate(run, CHANNELS, **options)
+
+
+@pytest.mark.parametrize("clips", [152, 153, 155, 300, 700])
+def test_the_rate_that_is_advised_is_granted(clips):
+    run = honest_run(clips)
+    with pytest.raises(UsageError, match="or --rate") as refused:
+        calibrate(run, CHANNELS, rate=1e-3)
+    assert calibrate(run, CHANNELS, rate=float(str(refused.value).split()[-1])).header.rate < 0.02
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(None, 0), (None, 31), (0.01, 0), (0.0123, 0), (1e-3, 0)])
+def test_as_many_clips_as_are_asked_for_suffice_and_no_fewer(rate, channels):
+    needed = clips_in_all(rate, channels)
+    for clips, enough in ((needed, True), (needed - 1, False)):
+        split = split_bases([f"c{i}" for i in range(clips)])
+        promised = rate is None or len(split.conformal) >= clips_needed(rate)
+        assert (len(split.development) >= max(20, channels) and promised) == enough
 
 
 def test_fewer_clips_promise_less():
@@ -316,6 +337,66 @@ def test_honest_clips_that_broke_a_rule_cost_the_profile_its_rate(tmp_path):
     (tmp_path / PROFILE_FILE).write_text(json.dumps(header | {"rate": 1e-3}))
     with pytest.raises(RecordError, match="1 of which broke a rule"):
         load_profile(tmp_path)
+
+
+FAINT = {"outcome": "INCONCLUSIVE", "findings": ("audio.faint",)}
+
+
+def faint_run(clips: int, share: int) -> Run:
+    """One row of each clip; of a hundred clips, `share` have nothing but faint segments."""
+    values = honest_run(clips).where(lambda r: r.scenario == "a")
+    return Run(dataclasses.replace(r, statistics={}, **FAINT) if i % 100 < share else r for i, r in enumerate(values))
+
+
+def test_undecided_clips_count_nowhere():
+    """No audit counts them, so they must not make what honest clips exceed look rarer than it is."""
+    run = faint_run(7000, 30)
+    made, decided = calibrate(run, CHANNELS), [r for r in run if r.statistics]
+    split = split_bases([r.base for r in run])
+    parts = [sum(r.base in part for r in decided) for part in (split.development, split.conformal, split.held_out)]
+    assert [made.header.development, len(made.scores), made.header.held_out.clips] == parts
+    assert np.isfinite(made.scores).all()
+    assert (made.header.provenance["clips"], made.header.provenance["undecided"]) == ("7000", "2100")
+    fresh = made.scale.scores(honest_run(20_000, seed=1).where(lambda r: r.scenario == "a").matrix(CHANNELS))
+    assert np.isinf(first_alarms(fresh.reshape(20, 1000), made.bets(tolerance=1.0))).all()
+    from earmark.decision.conformal import conformal_p
+
+    assert (conformal_p(fresh, made.scores) <= made.header.rate).mean() <= 2e-3
+
+
+def test_rates_are_promised_by_decided_clips_alone():
+    with pytest.raises(UsageError, match=r"needs 999 calibration clips; there are \d+, which allow"):
+        calibrate(faint_run(2400, 30), CHANNELS, rate=1e-3)
+    with pytest.raises(UsageError, match=r"19 .*, 50 of 200 clips being undecided; 20 .* give 137 decided"):
+        calibrate(faint_run(200, 25), CHANNELS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "counts"),
+    [
+        (FAINT, True),
+        (FAINT | {"statistics": {}}, False),
+        ({"outcome": "INCONCLUSIVE", "findings": ("positions.few",)}, False),
+        ({"outcome": "INCONCLUSIVE", "findings": ("audio.faint", "replay.failed")}, False),
+        ({"outcome": "INCONCLUSIVE", "findings": ("statistics.length",)}, True),
+        ({"outcome": "FAIL", "findings": ("statistics.profile", "positions.few")}, False),
+        ({"statistics": {"distance": math.nan, "margin": math.nan}}, False),
+    ],
+)
+def test_a_clip_counts_where_an_audit_would_count_it(changes, counts):
+    """A clip of which some segments are faint counts by the others; what another profile left open is judged anew."""
+    assert bool(counted([row("a", "b", (1.0, 0.0), **changes)])) == counts
+
+
+def test_what_stays_open_by_the_provider_counts_as_a_broken_rule():
+    cut = row("a", "b", (1.0, 0.0), outcome="INCONCLUSIVE", findings=("trace.censored", "audio.faint"))
+    assert [own.outcome for own in counted([cut])] == ["FAIL"]
+
+
+def test_a_clip_without_the_direction_of_a_recipe_stays_open():
+    values = {"distance": 1.0, "along_int8": 0.1}
+    rows = [row("a", "b", (0.0, 0.0), statistics=values | {"along_int8": own}) for own in (0.1, math.nan)]
+    assert len(counted(rows, ["along_int8"])) == 1
 
 
 def test_what_other_bounds_said_of_honest_statistics_is_no_broken_rule():

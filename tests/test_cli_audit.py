@@ -22,6 +22,7 @@ from earmark.cli.origin import clips_digest, command_of
 from earmark.loading import family_of
 from earmark.profiles import load_profile
 from earmark.runs import Run
+from earmark.study import Sample
 
 CLIPS = Path(str(files("earmark.data"))) / "clips"
 MODEL = "embedded:whisper-nano"
@@ -114,6 +115,17 @@ def test_a_profile_says_where_it_comes_from(noises, measured, tmp_path, monkeypa
     assert str(tmp_path) not in str(origin)
 
 
+@pytest.mark.usefixtures("measured")
+def test_rows_of_clips_that_were_not_given_count_for_nothing(noises, tmp_path, monkeypatch):
+    """The run may hold them; the profile says that it is of the clips given."""
+    of_given, others = calibration.study, [Sample(name=f"x{i}.wav", audio=noises) for i in range(700)]
+    monkeypatch.setattr(calibration, "study", lambda m, s, given, *_, **__: of_given(m, s, [*given, *others]))
+    assert main(["calibrate", MODEL, str(noises), f"--out={tmp_path / 'profile'}"]) == 0
+    header = load_profile(tmp_path / "profile").header
+    assert header.provenance["clips"] == "280"
+    assert (header.development, header.held_out.clips) == (40, 120)
+
+
 def test_the_digest_of_clips_knows_names_and_files(noises):
     found = find_audio([noises])
     before = clips_digest(found)
@@ -140,6 +152,24 @@ def test_copies_of_a_clip_are_refused_before_anything_is_measured(noises, measur
     assert measured == []
 
 
+@pytest.mark.parametrize("level", ["foo", "text"])
+def test_a_calibration_at_a_level_that_is_not_recorded_is_refused(noises, measured, tmp_path, capsys, level):
+    capsys.readouterr()
+    assert main(["calibrate", MODEL, str(noises), "--out", str(tmp_path / "profile"), "--level", level]) == 3
+    err = capsys.readouterr().err.strip()
+    assert f"level '{level}'; expected one that the " in err
+    assert "\n" not in err
+    assert measured == []
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_profile_in_this_folder(noises, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["calibrate", MODEL, str(noises), "--out", "."]) == 0
+    assert load_profile(tmp_path / "here").header.provenance["clips"] == "280"
+
+
 @pytest.mark.parametrize("option", ["--rate", "--tolerance"])
 def test_an_audit_at_rate_or_tolerance_0_is_refused(recorded, nano, tmp_path, capsys, option):
     calibrated(nano).save(tmp_path / "profile")
@@ -153,7 +183,17 @@ def test_an_audit_at_rate_or_tolerance_0_is_refused(recorded, nano, tmp_path, ca
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["calibrate", MODEL, str(CLIPS), "--out", "OUT", "--rate", "1e-3"], "needs 2332 clips; 24 were given"),
+        (
+            ["calibrate", MODEL, str(CLIPS), "--out", "OUT", "--rate", "1e-3"],
+            "a rate of 0.001 needs 2330 clips; 24 were given",
+        ),
+        (["calibrate", MODEL, str(CLIPS), "--out", "OUT"], "a calibration needs 137 clips; 24 were given"),
+        (["calibrate", MODEL, str(CLIPS), "--out", "/"], "--out /; expected a folder of its own"),
+        (["study", MODEL, str(CLIPS), "--out", "OUT", "--level", "foo"], "level 'foo'; expected one that the autoreg"),
+        (
+            ["study", MODEL, str(CLIPS), "--out", "OUT", "--level", "text"],
+            "level 'text'; expected one that the autoreg",
+        ),
         (["calibrate", MODEL, str(CLIPS), "--out", "OUT", "--rate", "7"], "between 0 and 1"),
         (
             ["calibrate", MODEL, str(CLIPS), "--out", "OUT", "--level", "compact", "--recipe", "int8"],

@@ -197,6 +197,19 @@ class TestAudit:
         assert (honest.outcome, sheltering.outcome) == ("PASS", "FAIL")
         assert Audit(bets=bets).outcome == "INCONCLUSIVE"
 
+    @pytest.mark.parametrize("share", [0.1, 0.25, 1.0])
+    def test_broken_rules_exceed_every_threshold(self, share: float) -> None:
+        """Honest clips that broke a rule make no threshold that a provider which breaks rules does not exceed."""
+        rng = np.random.default_rng(0)
+        bets = place_bets(np.r_[rng.standard_normal(1023), [np.inf] * 6])
+        assert np.isfinite(bets.thresholds).all()
+        assert len(bets.thresholds) == len(bets.rates) == len(bets.honest) == 3, "the strictest would be infinite"
+        honest, breaking = Audit(bets=bets), Audit(bets=bets)
+        honest.update(rng.standard_normal(3000))
+        breaking.update(np.where(rng.random(3000) < share, np.inf, rng.standard_normal(3000)))
+        assert (honest.outcome, breaking.outcome) == ("PASS", "FAIL")
+        assert breaking.peak_pass < np.log(1 / bets.miss)
+
     def test_false_pass_rate(self) -> None:
         """A provider that exceeds the strictest threshold at rate m + margin passes in at most b of the audits."""
         rng = np.random.default_rng(5)
@@ -235,14 +248,19 @@ class TestAudit:
         """Rates out of range, too few clips, NaN scores, damaged states."""
         with pytest.raises(UsageError, match="a rate of 2; expected one between 0 and 1"):
             place_bets([1.0, 2.0], rate=2.0)
-        for tolerance in (0.0, 0.99, float("nan"), float("inf")):
-            with pytest.raises(UsageError, match="expected a factor of 1 or more"):
+        for tolerance in (0.0, 0.99, 10.1, float("nan"), float("inf")):
+            with pytest.raises(UsageError, match="expected a factor of 1 to 10"):
                 place_bets([1.0, 2.0], tolerance=tolerance)
         with pytest.raises(UsageError, match="2 scores, 1 of them NaN"):
             place_bets([1.0, float("nan")])
         with pytest.raises(UsageError, match="too few"):
             place_bets([1.0, 2.0])
+        with pytest.raises(UsageError, match="1000 calibration clips, 300 of which broke a rule, are too few"):
+            place_bets([0.0] * 700 + [float("inf")] * 300)
         audit = Audit(bets=place_bets(lognormal(np.random.default_rng(9), 500)))
+        endless = audit.as_dict()["bets"] | {"thresholds": [1.0, 2.0, 3.0, float("inf")]}
+        with pytest.raises(UsageError, match=r"damaged: .*expected finite ones"):
+            Audit.from_dict(audit.as_dict() | {"bets": endless})
         with pytest.raises(UsageError, match="NaN"):
             audit.update([float("nan")])
         for change in (

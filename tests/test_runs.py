@@ -159,6 +159,27 @@ def test_a_study_measures_compact_evidence(nano, clips, tmp_path):
     assert {row.level for row in run} == {"compact"}
 
 
+def test_a_study_measures_other_audio_and_another_language_of_the_same_name_anew(nano, clips, tmp_path):
+    """The run gives rows of these requests alone; rows that name no request, of older runs, are taken as they are."""
+    path, honest = tmp_path / "run.jsonl", [scenario("honest", batch_size=1)]
+    asked = [Sample(name="c", audio=clips[0].audio), Sample(name="c", audio=clips[1].audio)]
+    asked.append(dataclasses.replace(asked[1], language=None))
+    counted = []
+    for sample in asked:
+        (own,) = study(nano, honest, [sample], path)
+        counted.append((own.request, own.seconds))
+        assert own.request == sample.clip().request.digest()
+    assert len({request for request, _ in counted}) == len(Run.read(path)) == 3
+    assert counted[0][1] != counted[1][1] == counted[2][1]
+    (first,) = study(nano, honest, asked[:1], path)
+    assert (first.request, len(Run.read(path))) == (counted[0][0], 3), "it was measured already"
+    Run([dataclasses.replace(first, request="")]).write(path)
+    old = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in old.items() if name != "request"}) + "\n")
+    (kept,) = study(nano, honest, asked[1:2], path)
+    assert (kept.request, kept.seconds) == ("", first.seconds)
+
+
 def test_a_study_does_not_go_on_with_rows_of_another(nano, early, clips, tmp_path):
     """Else a calibration would save what another model did; rows of the same reference do count."""
     samples, honest = [Sample(name="clip0", audio=clips[0].audio)], [scenario("honest", batch_size=1)]

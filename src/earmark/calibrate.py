@@ -6,13 +6,14 @@ import hashlib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earmark.attribution import recipes_of
 from earmark.budget import powers
-from earmark.decision.betting import TOLERANCE
+from earmark.decision.betting import TOLERANCE, check_tolerance
 from earmark.decision.conformal import clips_needed, conformal_p, promised_rate
 from earmark.decision.score import Scale, fit_scale
 from earmark.errors import UsageError
@@ -26,6 +27,10 @@ from earmark.runs import Row, Run
 
 LEAST_DEVELOPMENT = 20
 """Fewest clips on which a scale is fitted."""
+OPEN = ("audio.", "positions.", "replay.", "request.")
+"""How findings begin that keep honest clips open by the input's or the verifier's fault; others are the provider's."""
+JUDGED = ("statistics.", "profile.")
+"""How findings begin by which another profile, or bounds, judged the statistics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +95,31 @@ def split_bases(bases: Sequence[str], shares: Shares | None = None, *, seed: str
     return Split(frozenset(order[:first]), frozenset(order[first:second]), frozenset(order[second:]))
 
 
+def clips_in_all(rate: float | None, channels: int = 0, shares: Shares | None = None) -> int:
+    """Return the fewest clips of which enough fit a scale, and enough calibrate for a rate.
+
+    Args:
+        rate: The rate, or None for any.
+        channels: How many statistics take part in the score.
+        shares: Sizes of the parts.
+
+    Raises:
+        UsageError: The rate is not between 0 and 1.
+
+    Example:
+        >>> clips_in_all(None), clips_in_all(1e-3)
+        (137, 2330)
+    """
+    sizes, fitting = shares or Shares(), max(LEAST_DEVELOPMENT, channels)
+    promising = 1 if rate is None else clips_needed(rate)
+
+    def enough(clips: int) -> bool:
+        return round(sizes.development * clips) >= fitting and round(sizes.conformal * clips) >= promising
+
+    least = max((fitting - 1) / sizes.development, (promising - 1) / sizes.conformal)
+    return next(clips for clips in count(int(least)) if enough(clips))
+
+
 def turns(bases: Collection[str], scenarios: Sequence[str]) -> dict[str, str]:
     """Return under which scenario each held-out clip is tested: one each, in turn.
 
@@ -152,7 +182,8 @@ def calibrate(
     """Make a profile from the honest rows of a run.
 
     The scale is fitted on the development clips under every honest scenario. A calibration clip counts once, with the
-    largest score of its scenarios. A held-out clip is tested under one scenario, in turn.
+    largest score of its scenarios. A held-out clip is tested under one scenario, in turn. Clips that stayed undecided
+    count nowhere, as in an audit: what is promised is the rate among clips that are decided.
 
     Args:
         run: Rows of one model, precision and level; see `earmark.study`. Of dishonest rows, where there are some, the
@@ -174,18 +205,25 @@ def calibrate(
         The profile.
 
     Raises:
-        UsageError: The run mixes models, has no honest rows, or too few clips for the rate.
+        UsageError: The run mixes models, has no honest rows, or too few clips for the rate; a rate or tolerance is out
+            of range.
     """
+    check_tolerance(tolerance)
     matched = _matched(recipes)
     channels = (*channels, *matched)
-    rows = [_by_rules(row) for row in run if row.honest]
-    first = _one_kind(rows, run)
-    _check_matched(rows, matched)
-    split = split_bases([row.base for row in rows], shares)
-    needed = max(LEAST_DEVELOPMENT, len(channels))
-    if len(split.development) < needed:
-        raise UsageError(f"{len(split.development)} development clips; {needed} or more are needed to fit the scale")
+    honest = [row for row in run if row.honest]
+    first = _one_kind(honest, run)
+    _check_matched(honest, matched)
+    bases = {row.base for row in honest}
+    split = split_bases([*bases], shares)
+    rows = counted(honest, matched)
+    undecided = len(bases) - len({row.base for row in rows})
     development = Run(row for row in rows if row.base in split.development)
+    fitted, needed = len({row.base for row in development}), max(LEAST_DEVELOPMENT, len(channels))
+    if fitted < needed:
+        left = f", {undecided} of {len(bases)} clips being undecided" if undecided else ""
+        whole = f"give {clips_in_all(rate, len(channels), shares)} decided clips in all"
+        raise UsageError(f"{fitted} development clips{left}; {needed} or more are needed to fit the scale: {whole}")
     channels = [name for name in channels if np.isfinite(development.matrix([name])).any()]
     scale = fit_scale(channels, development.matrix(channels), linear=along_names(recipes), slack=slack, limits=limits)
     scores = _largest(rows, split.conformal, scale)
@@ -208,18 +246,55 @@ def calibrate(
             rate=promised,
             tolerance=tolerance,
             least_positions=max(least_positions, _positions(rows, split)) if slack == 1 else least_positions,
-            development=len(split.development),
+            development=fitted,
             held_out=_test(rows, split.held_out, scale, scores, promised),
-            scenarios=tuple(Run(rows).scenarios()),
+            scenarios=tuple(Run(honest).scenarios()),
             recipes=tuple(recipes),
             seconds=_lengths(rows, split) if slack == 1 else None,
             power=powers(_found([row for row in run if not row.honest], split, scale, scores, promised)),
             provenance=provenance(
-                source=source, clips=len({row.base for row in rows}), slack=f"{slack:g}", **(facts or {})
+                source=source, clips=len(bases), undecided=undecided, slack=f"{slack:g}", **(facts or {})
             ),
         ),
         scores=np.sort(scores),
     )
+
+
+def counted(rows: Iterable[Row], matched: Sequence[str] = ()) -> list[Row]:
+    """Return honest rows as an audit counts them (`earmark.audit.score_of`), by rules alone: PASS, or FAIL.
+
+    Args:
+        rows: Rows, judged by anything.
+        matched: Statistics of the recipes, without which a clip stays open.
+
+    Returns:
+        The rows without those that stay open by the input's or the verifier's fault; one that does so by the
+        provider's counts as a broken rule.
+
+    Example:
+        >>> from earmark.runs import Row
+        >>> facts = {"model": "m", "weights": "", "family": "ctc", "precision": "fp32", "level": "sketch"}
+        >>> said = {"scenario": "s", "honest": True, "outcome": "INCONCLUSIVE"}
+        >>> faint = Row(clip="a", base="a", findings=("audio.faint",), **facts, **said)
+        >>> partly = replace(faint, clip="b", statistics={"logprob_l1": 1e-6})
+        >>> censored = replace(partly, clip="c", findings=("trace.censored",))
+        >>> [(row.clip, row.outcome) for row in counted([faint, partly, censored])]
+        [('b', 'PASS'), ('c', 'FAIL')]
+    """
+    return [own for row in rows if (own := _counted(row, matched))]
+
+
+def _counted(row: Row, matched: Sequence[str]) -> Row | None:
+    if row.broke_a_rule:
+        return row
+    judged = (*JUDGED, "audio.faint") if row.statistics else JUDGED  # by the segments that are not faint
+    left = [code for code in row.findings if not code.startswith(judged)]
+    if not all(code.startswith(OPEN) for code in left):
+        return replace(row, outcome="FAIL")
+    if left or all(math.isnan(value) for value in row.statistics.values()):
+        return None
+    unmatched = any(math.isnan(row.statistics.get(name, math.nan)) for name in matched)
+    return None if unmatched else replace(row, outcome="PASS")
 
 
 def _lengths(rows: Sequence[Row], split: Split) -> tuple[float, float] | None:
@@ -263,11 +338,24 @@ def _rate(asked: float | None, scores: NDArray[np.float64]) -> float:
     possible, broken = promised_rate(scores), int(np.isposinf(scores).sum())
     if asked is None:
         return max(1e-3, possible)
+    needed = clips_needed(asked)  # raises out of range
     if asked < possible * (1 - 1e-9):
-        message = f"a rate of {asked:g} needs {clips_needed(asked)} calibration clips; there are {len(scores)}"
+        message = f"a rate of {asked:g} needs {needed} calibration clips; there are {len(scores)}"
         broke = f", of which {broken} broke a rule" if broken else ""
-        raise UsageError(f"{message}{broke}, which allow {possible:.2g}: give more clips, or --rate {possible:.2g}")
+        allowed = f"which allow {possible:.4g}: give more clips, or --rate {rounded_up(possible):g}"
+        raise UsageError(f"{message}{broke}, {allowed}")
     return asked
+
+
+def rounded_up(rate: float) -> float:
+    """Return a rate with two digits that is no smaller.
+
+    Example:
+        >>> rounded_up(1 / 66), rounded_up(0.02), rounded_up(1 / 1030)
+        (0.016, 0.02, 0.00098)
+    """
+    places = 1 - math.floor(math.log10(rate))
+    return math.ceil(rate * 10.0**places - 1e-9) / 10.0**places
 
 
 def _largest(rows: Sequence[Row], bases: frozenset[str], scale: Scale) -> NDArray[np.float64]:
@@ -275,17 +363,18 @@ def _largest(rows: Sequence[Row], bases: frozenset[str], scale: Scale) -> NDArra
     best: dict[str, float] = {}
     chosen = [row for row in rows if row.base in bases]
     for row, score in zip(chosen, _scores(chosen, scale), strict=True):
-        best[row.base] = max(best.get(row.base, -np.inf), float(score))
+        if not math.isnan(score):
+            best[row.base] = max(best.get(row.base, -np.inf), float(score))
     return np.asarray([best[base] for base in sorted(best)])
 
 
 def _scores(rows: Sequence[Row], scale: Scale) -> NDArray[np.float64]:
-    """Return S per row; infinity where a rule was broken, minus infinity where nothing applied."""
+    """Return S per row; infinity where a rule was broken, NaN where nothing applied."""
     if not rows:
         return np.empty(0)
     scores = scale.scores(Run(rows).matrix(scale.channels))
     failed = np.asarray([row.outcome == "FAIL" for row in rows])
-    return np.where(failed, np.inf, np.where(np.isnan(scores), -np.inf, scores))
+    return np.where(failed, np.inf, scores)
 
 
 def _test(
@@ -295,12 +384,12 @@ def _test(
     calibration: NDArray[np.float64],
     rate: float,
 ) -> HeldOut:
-    """Count false alarms on held-out clips, one row of each."""
-    chosen = one_each(rows, bases)
-    scores = _scores(chosen, scale)
+    """Count false alarms on held-out clips that are decided, one row of each."""
+    scores = _scores(one_each(rows, bases), scale)
+    scores = scores[~np.isnan(scores)]
     alarms = int((conformal_p(scores, calibration) <= rate).sum()) if len(scores) else 0
     broken = sum(bool(np.isposinf(score)) for score in scores)
-    return HeldOut(clips=len(chosen), alarms=max(alarms, broken))
+    return HeldOut(clips=len(scores), alarms=max(alarms, broken))
 
 
 def _found(

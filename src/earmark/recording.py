@@ -164,7 +164,7 @@ def record_many(
 ) -> Iterator[Evidence]:
     """Record many clips; segments of different clips share a batch. Yields evidence in order."""
     family, step = family_of(model), advance or _ignore
-    _check_level(level, family)
+    check_level(level, family)
     for group in _groups(clips, batch_size):
         cut = [segment_inputs(_same_audio(clip), model) for clip in group]
         inputs = [item for items in cut for item in items]
@@ -173,10 +173,15 @@ def record_many(
             yield assemble(model, clip, items, [next(outputs) for _ in items], level=level)
 
 
-def _check_level(level: str, family: Family) -> None:
+def check_level(level: str, family: Family) -> None:
+    """Refuse a level that a family does not record.
+
+    Raises:
+        UsageError: It is none, or one that is made of what APIs return.
+    """
     recorded = [own for own in family.levels if own not in ("text", "listed")]  # those come from what APIs return
     if level not in recorded:
-        raise UsageError(f"level {level!r}; the {family.name} family records {', '.join(recorded)}")
+        raise UsageError(f"level {level!r}; expected one that the {family.name} family records: {', '.join(recorded)}")
 
 
 def _ignore(_: int) -> None:
@@ -231,7 +236,7 @@ def score(
         UsageError: The evidence carries no request.
     """
     family = family_of(model)
-    _check_level(level, family)
+    check_level(level, family)
     if outputs.request is None:
         raise UsageError("this evidence carries no request; scoring needs it")
     clip = Clip(audio=load_audio(audio), request=outputs.request)

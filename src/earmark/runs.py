@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RUN_VERSION = 2
-"""Rises when a column is added, removed or changes its meaning."""
+"""Rises when a column is removed or changes its meaning; one that is added has a default, as older runs lack it."""
 NUMBERS = ("statistics", "shape")
 """Columns that hold numbers by name."""
 OUTCOMES = get_args(Outcome)
@@ -55,6 +55,7 @@ class Row:
         text: What the provider says was said.
         expected: The true transcript, or None where it is not known.
         seconds: Length of the audio.
+        request: Digest of the request, which binds audio and language; empty in runs of the days before.
     """
 
     clip: str
@@ -74,6 +75,7 @@ class Row:
     text: str = ""
     expected: str | None = None
     seconds: float = 0.0
+    request: str = ""
 
     @property
     def looks_like(self) -> str | None:

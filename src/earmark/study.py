@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from earmark.errors import OutputError, UsageError
 from earmark.fingerprint.matched import matched_names
 from earmark.judging import RULES, ProfileLike
 from earmark.limits import DEFAULT_K
+from earmark.loading import family_of
 from earmark.protocols import Model
-from earmark.recording import AudioLike, Clip, load_audio, request
+from earmark.recording import AudioLike, Clip, check_level, load_audio, request
 from earmark.records import lines
 from earmark.records.evidence import Evidence, Level
 from earmark.records.policy import Policy
@@ -88,7 +89,8 @@ def measure(
     """
     stream, policy = iter(samples), Policy(accept_compact=level == "compact")
     while group := list(islice(stream, GROUP)):
-        clips = [scenario.ask(sample.clip()) for sample in group]
+        given = [sample.clip() for sample in group]
+        clips = [scenario.ask(clip) for clip in given]
         evidence = scenario.record(reference, clips, k=k, level=level, batch_size=batch_size)
         cases = [
             Case(evidence=e, request=c.request, audio=c.audio, receipt=e.receipt)
@@ -96,8 +98,8 @@ def measure(
         ]
         named: dict[str, Any] = {"attribution": "always", "recipes": recipes} if recipes else {}
         verdicts = verify_many(cases, reference, profile=profile, policy=policy, batch_size=batch_size, **named)
-        for sample, own, verdict in zip(group, evidence, verdicts, strict=True):
-            yield _row(reference, scenario, sample, own, verdict)
+        for sample, asked, own, verdict in zip(group, given, evidence, verdicts, strict=True):
+            yield replace(_row(reference, scenario, sample, own, verdict), request=asked.request.digest())
 
 
 def study(
@@ -121,7 +123,7 @@ def study(
         reference: The model that is claimed.
         scenarios: The providers.
         samples: The clips.
-        out: The file of the run; rows that it already holds are not measured again.
+        out: The file of the run; rows that it already holds of these requests are not measured again.
         k: Listed tokens per position.
         level: Level of the evidence.
         batch_size: Segments at once.
@@ -132,16 +134,21 @@ def study(
         failed: Called with a scenario that raised and what it raised; the next one goes on. By default it is raised.
 
     Returns:
-        The whole run.
+        The whole run, without rows of these samples that are of another request (other audio, another language); the
+        file keeps them, and what was measured anew stands after them.
 
     Raises:
         OutputError: The file cannot be written.
         RecordError: The file holds something else; a last line cut short by a kill is dropped.
-        UsageError: The file holds rows of another model, precision or level, or without the matches that are asked for.
+        UsageError: The file holds rows of another model, precision or level, or without the matches that are asked for;
+            or the family does not record the level.
     """
     path, step = Path(out), advance or (lambda _: None)
+    check_level(level, family_of(reference))
     lines.drop_torn_line(path)
-    done = {(row.scenario, row.clip) for row in _measured(path, reference, level, recipes)}
+    held = _measured(path, reference, level, recipes)
+    asked = _requests(held, samples)
+    done = {(row.scenario, row.clip) for row in held if _answers(row, asked)}
     _append(path, (), step)  # what cannot be written is told before anything is measured
     options = {"k": k, "level": level, "batch_size": batch_size, "profile": profile, "recipes": recipes}
     for scenario in scenarios:
@@ -157,7 +164,18 @@ def study(
             if failed is None:
                 raise
             failed(scenario, error)
-    return Run.read(path)
+    return Run.read(path).where(lambda row: _answers(row, asked))
+
+
+def _requests(run: Run, samples: Sequence[Sample]) -> dict[str, str]:
+    """Return the digests of the requests of those samples of which a run holds rows that name theirs."""
+    named = {row.clip for row in run if row.request}
+    return {sample.name: sample.clip().request.digest() for sample in samples if sample.name in named}
+
+
+def _answers(row: Row, asked: Mapping[str, str]) -> bool:
+    """Say whether a row is of the request for its clip, as far as is known."""
+    return not row.request or row.request == asked.get(row.clip, row.request)
 
 
 def _append(path: Path, rows: Iterable[Row], step: Callable[[int], None]) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from earmark.attribution import applies, recipes_of
 from earmark.calibrate import calibrate as profile_of
-from earmark.calibrate import channels_of, split_bases, turns
+from earmark.calibrate import channels_of, clips_in_all, split_bases, turns
 from earmark.cli import PASSED, files, origin, show
 from earmark.cli.options import (
     Attention,
@@ -24,13 +24,14 @@ from earmark.cli.options import (
     Language,
     loading,
 )
-from earmark.decision.conformal import clips_needed
+from earmark.decision.betting import MOST_TOLERANCE
 from earmark.errors import UsageError
+from earmark.fingerprint.matched import matched_names
 from earmark.loading import family_of, load
 from earmark.profiles import Profile
 from earmark.protocols import Model
+from earmark.recording import check_level
 from earmark.records.profile import MOST_RECIPES
-from earmark.runs import Run
 from earmark.scenarios.core import Scenario
 from earmark.scenarios.honest import honest_scenarios
 from earmark.study import Sample, study
@@ -40,8 +41,6 @@ DEFAULT_RECIPES = {"bf16": ("int8", "fp8", "kv-fp8")}
 DEFAULT_SLACK = {"fp32": 300.0, "fp16": 3.0}
 """By claimed precision: float32 noise lies four orders below int8 weights' and float16's one; bfloat16's touches it."""
 NO_RECIPE = "none"
-CLIPS_FOR_RATE = 7 / 3
-"""Clips per calibration clip: a seventh fits the scale, three sevenths calibrate, three are held out."""
 
 
 def calibrate(
@@ -51,7 +50,9 @@ def calibrate(
     rate: Annotated[float | None, typer.Option(help="False-alarm rate of one clip; 1e-3 if it can be.")] = None,
     level: Annotated[str, typer.Option(help="Level of the evidence: scores, sketch or compact.")] = "scores",
     language: Language = "en",
-    tolerance: Annotated[float, typer.Option(min=1.0, max=10.0, help="Factor by which honest noise may drift.")] = 1.5,
+    tolerance: Annotated[
+        float, typer.Option(min=1.0, max=MOST_TOLERANCE, help="Factor by which honest noise may drift.")
+    ] = 1.5,
     slack: Annotated[
         float | None,
         typer.Option(
@@ -68,7 +69,13 @@ def calibrate(
             "By default int8, fp8 and kv-fp8 for bfloat16, whose own noise hides them, and none for other precisions."
         ),
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="File of the measured rows; a killed run goes on from it.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the measured rows; a killed run goes on from it. Rows of other clips count for nothing; "
+            "those of other audio or another language are measured anew."
+        ),
+    ] = None,
     device: Device = None,
     dtype: Dtype = "float32",
     batch_size: BatchSize = 8,
@@ -76,15 +83,19 @@ def calibrate(
     as_json: Json = False,
 ) -> int:
     """Measure honest behaviour on many clips and write a profile with a guaranteed false-alarm rate."""
-    found = files.find_audio(audio)
-    if rate is not None and len(found) < clips_needed(rate) * CLIPS_FOR_RATE:
-        needed = round(clips_needed(rate) * CLIPS_FOR_RATE + 1)
-        raise UsageError(f"a rate of {rate:g} needs {needed} clips; {len(found)} were given")
+    found, beside = files.find_audio(audio), _beside(out)
+    if rate is not None:
+        _check_number(len(found), rate)  # before a large model is loaded
+    reference = load(model, **loading(device, dtype, attention))
+    family, precision = family_of(reference), reference.info.precision
+    check_level(level, family)
+    recipes = _recipes(reference, recipe, level)
+    slack = DEFAULT_SLACK.get(precision, 1.0) if slack is None else slack
+    channels, names = channels_of(family, slack=slack), [each.name for each in recipes]
+    _check_number(len(found), rate, len(channels) + len(matched_names(names)))
     with show.progress("comparing", len(found)) as step:
         origin.check_distinct(found, step)
     facts = origin.origin(found, sys.argv[1:])
-    reference = load(model, **loading(device, dtype, attention))
-    recipes = _recipes(reference, recipe, level)
     scenarios = honest_scenarios()
     samples = [Sample(name=item.name, audio=item.path, language=language) for item in found]
     turn = turns(split_bases([each.name for each in samples]).held_out, [each.name for each in scenarios])
@@ -97,31 +108,45 @@ def calibrate(
             reference,
             scenarios,
             samples,
-            run or out.with_name(out.name + ".run.jsonl"),
-            level=level,  # type: ignore[arg-type]  # checked when it is recorded
+            run or beside,
+            level=level,  # type: ignore[arg-type]  # checked above
             batch_size=batch_size,
             recipes=recipes,
             wanted=wanted,
             advance=step,
         )
-    asked = {each.name for each in scenarios}
-    rows = Run(row for row in rows if not row.honest or row.scenario in asked)  # an honest beam is no greedy clip
-    family, precision = family_of(reference), reference.info.precision
-    slack = DEFAULT_SLACK.get(precision, 1.0) if slack is None else slack
+    asked, given = {each.name for each in scenarios}, {each.name for each in samples}
+    rows = rows.where(lambda row: row.base in given)  # the file may hold those of other clips
+    rows = rows.where(lambda row: not row.honest or row.scenario in asked)  # an honest beam is no greedy clip
     profile = profile_of(
         rows,
-        channels_of(family, slack=slack),
+        channels,
         rate=rate,
         tolerance=tolerance,
         source=str(len(found)),
         facts=facts,
-        recipes=[each.name for each in recipes],
+        recipes=names,
         slack=slack,
         limits=family.provisional_bounds(precision),
     )
     profile.save(out)
     _report(profile, out, as_json=as_json)
     return PASSED
+
+
+def _check_number(clips: int, rate: float | None, channels: int = 0) -> None:
+    """Refuse too few clips before any of them is measured."""
+    if clips < (needed := clips_in_all(rate, channels)):
+        what = "a calibration" if rate is None else f"a rate of {rate:g}"
+        raise UsageError(f"{what} needs {needed} clips; {clips} were given")
+
+
+def _beside(out: Path) -> Path:
+    """Return the file of the run beside the folder of the profile."""
+    folder = out.resolve()
+    if not folder.name:
+        raise UsageError(f"--out {out}; expected a folder of its own for the profile")
+    return folder.with_name(folder.name + ".run.jsonl")
 
 
 def _recipes(reference: Model, asked: Sequence[str] | None, level: str) -> list[Scenario]:
@@ -153,6 +178,7 @@ def _report(profile: Profile, out: Path, *, as_json: bool) -> None:
         "rate": header.rate,
         "calibration_clips": len(profile.scores),
         "development_clips": header.development,
+        "undecided_clips": int(header.provenance["undecided"]),
         "held_out_clips": header.held_out.clips,
         "held_out_alarms": header.held_out.alarms,
         "held_out_upper_95": header.held_out.upper(),

@@ -36,9 +36,10 @@ from earmark.detection import Detection, detections
 from earmark.errors import RecordError
 from earmark.examples import collect, load_examples, path_beside
 from earmark.judging import PROVISIONAL
-from earmark.loading import load
+from earmark.loading import family_of, load
 from earmark.profiles import Profile, find_profile
 from earmark.protocols import Model
+from earmark.recording import check_level
 from earmark.runs import Run
 from earmark.scenarios.core import Scenario
 from earmark.scenarios.naming import parse_scenario
@@ -79,6 +80,7 @@ def study(
         return load(source, **settings)
 
     reference = other(model)
+    check_level(level, family_of(reference))
     if scenario:
         task = Task(reference=reference, scenarios=tuple(parse_scenario(text, other) for text in scenario))
     else:

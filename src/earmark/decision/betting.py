@@ -23,6 +23,8 @@ STAKES = (0.02, 0.1, 0.3, 0.6, 0.95)
 """Shares of the largest allowed stake; the capital is averaged over them."""
 TOLERANCE = 1.5
 """Honest exceedance may grow by this factor (a new GPU, a new kernel) before it counts against a provider."""
+MOST_TOLERANCE = 10.0
+"""Whoever needs more has clips that the profile is not of."""
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
@@ -32,7 +34,7 @@ class Bets:
     """What is bet on: thresholds, and how often honest clips may exceed each.
 
     Attributes:
-        thresholds: Score that clip i must exceed, one per quantile.
+        thresholds: Score that clip i must exceed, finite, so that a broken rule, which scores infinity, exceeds each.
         rates: Largest honest exceedance m, tolerance included, one per threshold.
         honest: Exceedance that calibration counted, one per threshold.
         rate: Promised false-alarm rate a; half of it pays for the rates' own uncertainty.
@@ -46,6 +48,11 @@ class Bets:
     rate: float = 1e-3
     miss: float = 0.05
     margin: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds that a broken rule would not exceed."""
+        if not np.isfinite(self.thresholds).all():
+            raise UsageError(f"thresholds {', '.join(f'{own:g}' for own in self.thresholds)}; expected finite ones")
 
     def undetectable_share(self) -> float:
         """Return the share of requests that can be served by any cheat without ever being found.
@@ -76,14 +83,15 @@ def place_bets(
     Args:
         calibration: Scores of n distinct honest clips that were not used to fit the scale, (n,).
         rate: False-alarm rate a that the audit promises.
-        tolerance: Declared factor by which honest exceedance may grow.
+        tolerance: Declared factor by which honest exceedance may grow, at most `MOST_TOLERANCE`.
         quantiles: Quantiles of the calibration at which thresholds lie.
         miss: Promised rate of wrong PASSes.
         margin: See `Bets`.
 
     Returns:
         The bets. Each rate is the Clopper-Pearson upper bound at level a / (2 x quantiles), times the tolerance;
-        a threshold whose rate would reach 1 is left out.
+        a threshold whose rate would reach 1 is left out, and so is an infinite one, where as many honest clips broke a
+        rule: a provider that breaks rules would never exceed it.
 
     Raises:
         UsageError: No threshold is usable, or an argument is out of range.
@@ -91,16 +99,17 @@ def place_bets(
     scores = np.asarray(calibration, dtype=np.float64).ravel()
     if not 0 < rate < 1:
         raise UsageError(f"a rate of {rate:g}; expected one between 0 and 1, such as 0.001")
-    if not 1 <= tolerance < np.inf:
-        raise UsageError(f"a tolerance of {tolerance:g}; expected a factor of 1 or more, such as {TOLERANCE:g}")
+    check_tolerance(tolerance)
     if not scores.size or np.isnan(scores).any():
         raise UsageError(f"{scores.size} scores, {np.isnan(scores).sum()} of them NaN; expected some, without NaN")
     thresholds = np.quantile(scores, list(quantiles), method="higher")
     counts = (scores[:, None] > thresholds).sum(axis=0)
     rates = upper_bound(counts, scores.size, rate / (2 * len(quantiles))) * tolerance
-    usable = rates + margin < 1
+    usable = np.isfinite(thresholds) & (rates + margin < 1)
     if not usable.any():
-        raise UsageError(f"{scores.size} calibration clips are too few to bet with; some hundreds are needed")
+        broken = np.isposinf(scores).sum()
+        broke = f", {broken} of which broke a rule," if broken else ""
+        raise UsageError(f"{scores.size} calibration clips{broke} are too few to bet with; some hundreds are needed")
     return Bets(
         thresholds=tuple(map(float, thresholds[usable])),
         rates=tuple(map(float, rates[usable])),
@@ -109,6 +118,17 @@ def place_bets(
         miss=miss,
         margin=margin,
     )
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance that no profile can hold.
+
+    Raises:
+        UsageError: It is below 1, above `MOST_TOLERANCE` or NaN.
+    """
+    if not 1 <= tolerance <= MOST_TOLERANCE:
+        expected = f"a factor of 1 to {MOST_TOLERANCE:g}, such as {TOLERANCE:g}"
+        raise UsageError(f"a tolerance of {tolerance:g}; expected {expected}")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from earmark.decision.betting import TOLERANCE
+from earmark.decision.betting import MOST_TOLERANCE, TOLERANCE
 from earmark.decision.conformal import upper_bound
 from earmark.fingerprint.matched import along_names, matched_names
 from earmark.fingerprint.types import FINGERPRINT_VERSION
@@ -88,11 +88,11 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
         rate: False-alarm rate a of one clip.
         tolerance: Declared factor by which honest behaviour may drift in an audit.
         least_positions: Fewest positions of a clip that may PASS.
-        development: Clips the scale was fitted on.
+        development: Decided clips the scale was fitted on.
         held_out: Honest clips that were only tested.
         scenarios: Honest scenarios that were run.
-        provenance: Clips (how many, and a digest over names and files), slack, CPU capability, command without absolute
-            paths, versions. Which of these stand here depends on the version that calibrated.
+        provenance: Clips (how many, how many of them undecided, a digest over names and files), slack, CPU capability,
+            command without absolute paths, versions. Which of these stand here depends on the version that calibrated.
         recipes: Known cheats whose direction takes part in the score (`earmark.attribution`), one more replay for each;
             their channels are the last.
         power: What budgets find (`earmark.budget.powers`).
@@ -116,7 +116,7 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     median: Numbers
     width: Numbers
     rate: Share
-    tolerance: Annotated[float, msgspec.Meta(ge=1.0, le=10.0)] = TOLERANCE
+    tolerance: Annotated[float, msgspec.Meta(ge=1.0, le=MOST_TOLERANCE)] = TOLERANCE
     least_positions: Annotated[int, msgspec.Meta(ge=1)] = 2
     development: Count
     held_out: HeldOut

@@ -54,8 +54,8 @@ def _bets(scored: Scored, profile: Profile | None) -> Bets | None:
         return None
     best: dict[str, float] = {}
     for row, value in zip(scored.rows, scored.scores, strict=True):
-        if row.honest and row.base in scored.split.conformal:
-            best[row.base] = max(best.get(row.base, -math.inf), -math.inf if math.isnan(value) else float(value))
+        if row.honest and row.base in scored.split.conformal and not math.isnan(value):
+            best[row.base] = max(best.get(row.base, -math.inf), float(value))
     try:
         return place_bets([best[base] for base in sorted(best)], rate=RATE)
     except UsageError:

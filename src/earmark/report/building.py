@@ -70,11 +70,11 @@ def build(
 
 
 def _distinct(rows: Iterable[Row]) -> tuple[Run, int]:
-    """Return every row once, and how often one was repeated: a clip counts once per provider."""
+    """Return every row once, the latest, and how often one was repeated: a clip counts once per provider."""
     found: dict[tuple[str, ...], Row] = {}
     count = 0
     for row in rows:
-        found.setdefault((row.model, row.weights, row.precision, row.level, row.scenario, row.clip), row)
+        found[row.model, row.weights, row.precision, row.level, row.scenario, row.clip] = row
         count += 1
     return Run(found.values()), count - len(found)
 
