@@ -188,6 +188,10 @@ def test_an_audit_at_rate_or_tolerance_0_is_refused(recorded, nano, tmp_path, ca
             "a rate of 0.001 needs 2330 clips; 24 were given",
         ),
         (["calibrate", MODEL, str(CLIPS), "--out", "OUT"], "a calibration needs 137 clips; 24 were given"),
+        (
+            ["study", "embedded:parakeet-ctc-nano", str(CLIPS), "--out", "OUT", "--level", "listed"],
+            "level 'listed'; expected one that the ctc family records: scores, sketch, compact",
+        ),
         (["calibrate", MODEL, str(CLIPS), "--out", "/"], "--out /; expected a folder of its own"),
         (["study", MODEL, str(CLIPS), "--out", "OUT", "--level", "foo"], "level 'foo'; expected one that the autoreg"),
         (

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 
 import msgspec
 import pytest
 from api_responses import chat, events, report_of
+from made_profiles import calibrated
 
 import earmark
 from earmark.errors import PayloadError, UsageError
 from earmark.interop import convert as interop
 from earmark.interop.response import is_numeric, read_prompt_scores, read_response
 from earmark.records.policy import LISTED
+from earmark.scenarios import scenario
+from earmark.study import Sample, measure
 from earmark.testing import mutated_evidence
 
 LOST, FOREIGN = "\ufffd", "ωmega"
@@ -318,3 +322,30 @@ def test_long_audio_and_open_languages_are_refused_by_name(nano, clip, completio
     asked = earmark.request(clip.audio, language="en", segmentation=pieces)
     with pytest.raises(UsageError, match="2 pieces"):
         interop.convert(data, "openai", asked, clip.audio, nano)
+
+
+def test_what_an_api_shows_is_played_and_calibrated(nano, clips):
+    """An honest provider's lists as measured for a calibration are those of its answer, and a profile judges both."""
+    samples = [Sample(name=f"c{i}", audio=clip.audio, language=clip.request.language) for i, clip in enumerate(clips)]
+    rows = [[*measure(nano, scenario("honest"), samples[:2], level=level)] for level in ("scores", "listed")]
+    assert [[row.outcome for row in own] for own in rows] == [["PASS"] * 2] * 2
+    for whole, listed in zip(*rows, strict=True):
+        assert listed.level == "listed"
+        assert listed.statistics["logprob_l1"] == whole.statistics["logprob_l1"]
+        assert math.isnan(listed.statistics["entropy_rmse"])
+    profile, given = calibrated(nano, level="listed"), (samples[0].clip(), samples[1].clip())
+    cheat = scenario("quantise", bits=4, group=64).record(nano, given, level="listed")
+    own = scenario("honest").record(nano, given, level="listed")
+    for made, outcome in ((own, "PASS"), (cheat, "FAIL")):
+        for evidence, asked in zip(made, given, strict=True):
+            verdict = earmark.verify(evidence, asked.request, asked.audio, nano, profile=profile, policy=LISTED)
+            assert (verdict.outcome, verdict.profile) == (outcome, profile.name)
+
+
+def test_a_profile_of_lists_judges_answers_of_as_many_candidates(nano, clip, honest):
+    profile = calibrated(nano, level="listed")
+    whole, fewer = (
+        _verdict(nano, clip, json.dumps(chat(nano, honest[0], k=k)).encode(), profile=profile) for k in (8, 5)
+    )
+    assert (whole.outcome, whole.profile) == ("PASS", profile.name)
+    assert (fewer.outcome, _codes(fewer)) == ("INCONCLUSIVE", {"profile.k"})

@@ -173,13 +173,20 @@ def record_many(
             yield assemble(model, clip, items, [next(outputs) for _ in items], level=level)
 
 
-def check_level(level: str, family: Family) -> None:
+def check_level(level: str, family: Family, *, played: bool = False) -> None:
     """Refuse a level that a family does not record.
+
+    Args:
+        level: The level.
+        family: The family.
+        played: Whether a scenario records, which also plays an API that lists candidates.
 
     Raises:
         UsageError: It is none, or one that is made of what APIs return.
     """
-    recorded = [own for own in family.levels if own not in ("text", "listed")]  # those come from what APIs return
+    shows = played and hasattr(family, "report") and hasattr(family, "reported")
+    others = ("text",) if shows else ("text", "listed")  # those come from what APIs return
+    recorded = [own for own in family.levels if own not in others]
     if level not in recorded:
         raise UsageError(f"level {level!r}; expected one that the {family.name} family records: {', '.join(recorded)}")
 

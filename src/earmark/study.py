@@ -19,7 +19,7 @@ from earmark.protocols import Model
 from earmark.recording import AudioLike, Clip, check_level, load_audio, request
 from earmark.records import lines
 from earmark.records.evidence import Evidence, Level
-from earmark.records.policy import Policy
+from earmark.records.policy import LISTED, Policy
 from earmark.records.verdict import Verdict
 from earmark.rules import Case
 from earmark.runs import Row, Run
@@ -87,7 +87,7 @@ def measure(
     Yields:
         One row per clip, in order.
     """
-    stream, policy = iter(samples), Policy(accept_compact=level == "compact")
+    stream, policy = iter(samples), LISTED if level == "listed" else Policy(accept_compact=level == "compact")
     while group := list(islice(stream, GROUP)):
         given = [sample.clip() for sample in group]
         clips = [scenario.ask(clip) for clip in given]
@@ -144,7 +144,7 @@ def study(
             or the family does not record the level.
     """
     path, step = Path(out), advance or (lambda _: None)
-    check_level(level, family_of(reference))
+    check_level(level, family_of(reference), played=True)
     lines.drop_torn_line(path)
     held = _measured(path, reference, level, recipes)
     asked = _requests(held, samples)

@@ -48,7 +48,9 @@ def calibrate(
     audio: Audio,
     out: Annotated[Path, typer.Option(help="Folder of the profile.")],
     rate: Annotated[float | None, typer.Option(help="False-alarm rate of one clip; 1e-3 if it can be.")] = None,
-    level: Annotated[str, typer.Option(help="Level of the evidence: scores, sketch or compact.")] = "scores",
+    level: Annotated[
+        str, typer.Option(help="Level of the evidence: scores, sketch, compact, or listed as APIs show it.")
+    ] = "scores",
     language: Language = "en",
     tolerance: Annotated[
         float, typer.Option(min=1.0, max=MOST_TOLERANCE, help="Factor by which honest noise may drift.")
@@ -88,7 +90,7 @@ def calibrate(
         _check_number(len(found), rate)  # before a large model is loaded
     reference = load(model, **loading(device, dtype, attention))
     family, precision = family_of(reference), reference.info.precision
-    check_level(level, family)
+    check_level(level, family, played=True)
     recipes = _recipes(reference, recipe, level)
     slack = DEFAULT_SLACK.get(precision, 1.0) if slack is None else slack
     channels, names = channels_of(family, slack=slack), [each.name for each in recipes]

@@ -28,7 +28,9 @@ Clips = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Most clips, spread evenly.")]
 ExampleCount = Annotated[int, typer.Option("--examples", min=0, help="Clips that are looked at closely.")]
-StudyLevel = Annotated[str, typer.Option(help="Level of the evidence: scores, sketch or compact.")]
+StudyLevel = Annotated[
+    str, typer.Option(help="Level of the evidence: scores, sketch, compact, or listed as APIs show it.")
+]
 StudyLanguage = Annotated[str | None, typer.Option(help="Language that is requested, and of the challenge set.")]
 StudyProfile = Annotated[
     str | None, typer.Option(help="Folder of a profile, `provisional` or `rules`; by default the model's own.")

@@ -80,7 +80,7 @@ def study(
         return load(source, **settings)
 
     reference = other(model)
-    check_level(level, family_of(reference))
+    check_level(level, family_of(reference), played=True)
     if scenario:
         task = Task(reference=reference, scenarios=tuple(parse_scenario(text, other) for text in scenario))
     else:

@@ -94,12 +94,15 @@ class Scenario:
             reference: The model that is claimed.
             clips: Audio and requests; see `ask`.
             k: Listed tokens per position.
-            level: `scores` or `sketch`.
+            level: What the family records, or `listed`: what an API would show of the scores.
             batch_size: Segments at once.
 
         Returns:
             One evidence per clip, claiming `reference`.
         """
+        if level == "listed":
+            whole = self.record(reference, clips, k=k, batch_size=batch_size)
+            return [_as_listed(own, clip, reference) for own, clip in zip(whole, clips, strict=True)]
         cut = [segment_inputs(clip, reference) for clip in clips]
         settings = Settings(k, level, batch_size)
         outputs = iter(self.produce(reference, [item for items in cut for item in items], settings))
@@ -107,6 +110,17 @@ class Scenario:
             assemble(reference, clip, items, [next(outputs) for _ in items], level=level)
             for clip, items in zip(clips, cut, strict=True)
         ]
+
+
+def _as_listed(evidence: Evidence, clip: Clip, reference: Model) -> Evidence:
+    """Return what an API would show of evidence: tokens, and the candidates of each."""
+    family: Any = family_of(reference)
+    items = segment_inputs(clip, reference)
+    traces = [family.read(segment, clip.request, reference, evidence.level) for segment in evidence.segments]
+    outputs = [
+        family.reported(reference, item, family.report(trace)) for item, trace in zip(items, traces, strict=True)
+    ]
+    return assemble(reference, clip, items, outputs, level="listed")
 
 
 def run_record(model: Model, inputs: Sequence[SegmentInput], settings: Settings) -> list[SegmentOutput]:
