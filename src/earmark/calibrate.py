@@ -22,7 +22,7 @@ from earmark.fingerprint.types import FINGERPRINT_VERSION
 from earmark.limits import DEFAULT_K
 from earmark.profiles import Profile, provenance
 from earmark.protocols import Family
-from earmark.records.profile import MOST_RECIPES, Header, HeldOut
+from earmark.records.profile import LEAST_POSITIONS, MOST_RECIPES, Header, HeldOut
 from earmark.runs import Row, Run
 
 LEAST_DEVELOPMENT = 20
@@ -170,7 +170,7 @@ def calibrate(
     *,
     rate: float | None = None,
     tolerance: float = TOLERANCE,
-    least_positions: int = 2,
+    least_positions: int = LEAST_POSITIONS,
     shares: Shares | None = None,
     k: int = DEFAULT_K,
     source: str = "",

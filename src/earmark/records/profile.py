@@ -20,6 +20,8 @@ Numbers = Annotated[tuple[float, ...], msgspec.Meta(max_length=256)]
 
 MOST_RECIPES = 3
 """More would make honest clips pay for directions that nobody takes."""
+LEAST_POSITIONS = 2
+"""Fewest positions of a clip that may PASS, where a profile does not ask for more."""
 
 
 class HeldOut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -117,7 +119,7 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     width: Numbers
     rate: Share
     tolerance: Annotated[float, msgspec.Meta(ge=1.0, le=MOST_TOLERANCE)] = TOLERANCE
-    least_positions: Annotated[int, msgspec.Meta(ge=1)] = 2
+    least_positions: Annotated[int, msgspec.Meta(ge=1)] = LEAST_POSITIONS
     development: Count
     held_out: HeldOut
     scenarios: tuple[Name, ...] = ()
