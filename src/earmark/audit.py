@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain, islice, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from earmark.audit_log import Entry, read_log, records_digest, terms_digest
 from earmark.budget import Budget, check_seed, from_seed
 from earmark.decision.betting import Audit
 from earmark.engines import Engine, Group, InProcess, Terms
 from earmark.errors import EarmarkError, OutputError, RecordError, UsageError
-from earmark.profiles import Profile
+from earmark.profiles import Profile, covers
 from earmark.protocols import Model
+from earmark.records.evidence import Level
 from earmark.records.policy import Policy
 from earmark.records.verdict import Verdict
 from earmark.replaying import Mode
@@ -43,6 +44,7 @@ def run_audit(
     log: str | os.PathLike[str],
     *,
     policy: Policy | None = None,
+    level: str | None = None,
     rate: float | None = None,
     tolerance: float | None = None,
     reexecute: float = 0.0,
@@ -61,6 +63,7 @@ def run_audit(
         log: The log; one JSON line per clip. What it already holds is not verified again, but for the round that a
             kill cut short: its clips share their batch again, so that the log becomes the same.
         policy: What is accepted.
+        level: Level that every clip owes, see `Policy.at_level`; None asks for no more than the policy.
         rate: Promised false-alarm rate of the audit; by default the profile's.
         tolerance: Declared drift; by default the profile's.
         reexecute: Share of the clips that are decoded again, chosen by `seed`.
@@ -77,17 +80,19 @@ def run_audit(
     Raises:
         OutputError: The log cannot be written.
         RecordError: The log is of another audit.
-        UsageError: The profile is of another model, a name stands twice, a share is no share, the seed is too short, or
-            the budget draws segments in place of clips.
+        UsageError: The profile is of another model or cannot judge the level, the policy does not accept the level, a
+            name stands twice, a share is no share, the seed is too short, or the budget draws segments in place of
+            clips.
     """
     engine = reference if isinstance(reference, Engine) else InProcess(reference)
     profile.check_fits(engine.info)
     check_reexecute(reexecute, seed)
+    rules = _rules(policy or Policy(), level, profile)
     limit = _of_clips(budget) if isinstance(budget, Budget) else from_seed(seed, budget)
     bets = profile.bets(rate=rate, tolerance=tolerance)
     state = Audit(bets=bets)
     drawn = {"seed": seed if 0 < reexecute < 1 else "", "budget": asdict(limit) if limit.share < 1 else None}
-    terms = terms_digest(profile, policy=policy or Policy(), bets=asdict(bets), reexecute=reexecute, **drawn)
+    terms = terms_digest(profile, policy=rules, level=level, bets=asdict(bets), reexecute=reexecute, **drawn)
     done = _resume(Path(log), state, terms)
     rounds = _rounds(cases, done)
     if stop and state.outcome == "FAIL":  # the round that a kill cut short, and no other
@@ -95,7 +100,7 @@ def run_audit(
     if (first := next(rounds, None)) is None:
         return state
     groups = (_group(clips, seed, reexecute) for clips in chain([first], rounds))
-    order = Terms(profile=profile, policy=policy, budget=limit, batch_size=batch_size)
+    order = Terms(profile=profile, policy=rules, budget=limit, batch_size=batch_size)
     try:
         with Path(log).open("a", encoding="utf-8") as file:
             for group, verdicts in engine.verify(groups, order):
@@ -127,6 +132,36 @@ def check_reexecute(share: float, seed: str) -> None:
         raise UsageError(f"a share of {share:g} to decode again; expected 0 to 1")
     if 0 < share < 1:
         check_seed(seed, f"a share of {share:g} to decode again")
+
+
+def check_level(level: str, policy: Policy, profile: Profile | None = None) -> Level:
+    """Return the level of an audit; none by which honest providers would be blamed, or what they owe not looked at.
+
+    Raises:
+        UsageError: There is no such level, the policy does not accept it, or the profile cannot judge it.
+
+    Example:
+        >>> check_level("sketch", Policy())
+        'sketch'
+        >>> check_level("compact", Policy())
+        Traceback (most recent call last):
+        ...
+        earmark.errors.UsageError: an audit of the level compact; expected one that its policy accepts
+    """
+    known: tuple[Level, ...] = get_args(Level)
+    asked = next((own for own in known if own == level), None)
+    if asked is None:
+        raise UsageError(f"level {level!r}; known: {', '.join(known)}")
+    if not policy.accepts(asked):
+        raise UsageError(f"an audit of the level {level}; expected one that its policy accepts")
+    if profile is not None and not covers(profile.header.level, level):
+        found = f"the profile is of the level {profile.header.level}, and the audit of the level {level}"
+        raise UsageError(f"{found}; expected a profile of that level, or --level {profile.header.level}")
+    return asked
+
+
+def _rules(policy: Policy, level: str | None, profile: Profile) -> Policy:
+    return policy if level is None else policy.at_level(check_level(level, policy, profile))
 
 
 def _of_clips(budget: Budget) -> Budget:

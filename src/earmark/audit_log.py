@@ -78,7 +78,7 @@ def terms_digest(profile: Profile, **asked: Any) -> str:
 
     Args:
         profile: The profile that judges.
-        asked: Policy, rate, tolerance, shares and the verifier's secret; plain values and records.
+        asked: Policy, level, rate, tolerance, shares and the verifier's secret; plain values and records.
 
     Example:
         >>> import earmark
@@ -124,6 +124,6 @@ def read_log(path: str | os.PathLike[str], terms: str) -> Iterator[tuple[int, En
     lines.drop_torn_line(Path(path))
     for number, entry in lines.read(Path(path), Entry.from_json) if Path(path).exists() else ():
         if entry.terms != terms:
-            found = "another profile, policy, rate, tolerance, seed, budget or share to decode again"
+            found = "another profile, policy, rate, tolerance, level, seed, budget or share to decode again"
             raise RecordError(f"{path}, line {number}: {found}; expected those of this audit, or give another log")
         yield number, entry

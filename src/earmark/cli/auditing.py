@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from earmark.audit import check_reexecute, run_audit
+from earmark.audit import check_level, check_reexecute, run_audit
 from earmark.audit_log import Entry
 from earmark.budget import EXAMPLE_SHARE, from_seed
 from earmark.cli import FAILED, INCONCLUSIVE, PASSED, files, openings, show
@@ -41,7 +41,7 @@ from earmark.errors import UsageError
 from earmark.profiles import Profile, find_profile, load_profile
 from earmark.protocols import ModelInfo
 from earmark.records import lines
-from earmark.records.policy import load_policy
+from earmark.records import policy as policies
 
 CODES = {"PASS": PASSED, "FAIL": FAILED, "INCONCLUSIVE": INCONCLUSIVE}
 
@@ -59,7 +59,9 @@ def audit(
     ] = None,
     policy: Policy = None,
     profile: Annotated[Path | None, typer.Option(help="Folder of a profile; by default the model's own.")] = None,
-    level: Annotated[str, typer.Option(help="Level of the evidence, to find the profile.")] = "scores",
+    level: Annotated[
+        str | None, typer.Option(help="Level that all evidence owes; by default that of the first that is accepted.")
+    ] = None,
     rate: Annotated[float | None, typer.Option(help="Promised false-alarm rate; by default the profile's.")] = None,
     tolerance: Annotated[float | None, typer.Option(help="Factor by which honest noise may drift.")] = None,
     reexecute: Annotated[float, typer.Option(help="Share of the clips that are decoded again.")] = 0.0,
@@ -85,12 +87,16 @@ def audit(
     limit = from_seed(seed, budget, budget_least, depth)
     found, cases = openings.cases_of(evidence, audio, request, receipt, drawn, unanswered)
     openings.check_depth(depth, budget, cases)
+    rules = policies.load_policy(policy) if policy else policies.Policy()
+    asked = check_level(level or openings.level_of(cases, rules), rules)
+    openings.check_requests(asked, cases)
+    openings.check_receipts(rules, cases)
     source = Source(model=model, dtype=dtype, arithmetic=None if reexecute else "float32", attention=attention)
     places = [place.strip() for place in devices.split(",")] if devices else []
     limit_s = worker_timeout or None
     opened = open_engine(source, kind=engine, device=device, devices=places, processes=processes, timeout_s=limit_s)
     with closing(opened), show.betting("auditing", len(cases), *_logged(log, found)) as step:
-        calibrated = load_profile(profile) if profile else _shipped(opened.info, level)
+        calibrated = load_profile(profile) if profile else _shipped(opened.info, asked)
 
         def advance(entry: Entry) -> None:
             step(entry.log_e)
@@ -102,7 +108,8 @@ def audit(
             opened,
             calibrated,
             log,
-            policy=load_policy(policy) if policy else None,
+            policy=rules,
+            level=asked,
             rate=rate,
             tolerance=tolerance,
             reexecute=reexecute,
@@ -112,7 +119,7 @@ def audit(
             batch_size=batch_size,
             advance=advance,
         )
-    _report(state, log, len(cases), budget, as_json=as_json)
+    _report(state, log, len(cases), budget, asked, as_json=as_json)
     return CODES[state.outcome]
 
 
@@ -128,14 +135,15 @@ def _shipped(info: ModelInfo, level: str) -> Profile:
     profile = find_profile(info, "greedy", level)
     if profile is None:
         where = f"{info.name} at {info.precision}, greedy decoding, level {level}"
-        raise UsageError(f"no profile of {where}; run `earmark calibrate`, or give --profile FOLDER")
+        raise UsageError(f"no profile of {where}; run `earmark calibrate`, or give --profile FOLDER or --level")
     return profile
 
 
-def _report(state: Audit, log: Path, clips: int, budget: float, *, as_json: bool) -> None:
+def _report(state: Audit, log: Path, clips: int, budget: float, level: str, *, as_json: bool) -> None:
     bets = state.bets
     facts = {
         "decision": state.outcome,
+        "level": level,
         "clips": state.clips,
         "e_value": show.e_value(state.log_e),
         "fails_at": 2 / bets.rate,

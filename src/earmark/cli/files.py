@@ -141,8 +141,20 @@ def audio_of(evidence: Named, audio: Path | None, alone: bool) -> Path:
     return found
 
 
-def record_of(evidence: Named, given: Path | None, kind: str, alone: bool) -> Path | None:
-    """Return the request or receipt of an evidence: the file given, or `NAME.KIND.json` in a folder."""
+def request_of(evidence: Named, given: Path | None, alone: bool) -> Path | None:
+    """Return the request of an evidence: the file given, or `NAME.request.json` in a folder, which must hold it."""
+    found = _record_of(evidence, given, "request", alone)
+    if given is not None and found is None:
+        raise UsageError(f"{given} holds no {evidence.name}.request.json; give the folder of the stored requests")
+    return found
+
+
+def receipt_of(evidence: Named, given: Path | None, alone: bool) -> Path | None:
+    """Return the receipt of an evidence in the same way; None where the folder has none, as the provider gave none."""
+    return _record_of(evidence, given, "receipt", alone)
+
+
+def _record_of(evidence: Named, given: Path | None, kind: str, alone: bool) -> Path | None:
     if given is None:
         return None
     if not given.exists():
@@ -151,10 +163,8 @@ def record_of(evidence: Named, given: Path | None, kind: str, alone: bool) -> Pa
         if not alone:
             raise UsageError(f"--{kind} names one file for many evidences; give the folder that holds them")
         return given
-    for suffix in RECORD_SUFFIXES:
-        if (found := given / f"{evidence.name}.{kind}{suffix}").is_file():
-            return found
-    raise UsageError(f"{given} holds no {evidence.name}.{kind}.json; give the folder of the stored {kind}s")
+    places = (given / f"{evidence.name}.{kind}{suffix}" for suffix in RECORD_SUFFIXES)
+    return next((place for place in places if place.is_file()), None)
 
 
 def find_receipts(given: Sequence[Path]) -> list[tuple[str, Receipt]]:
