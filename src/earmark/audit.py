@@ -34,7 +34,7 @@ LEFT_OUT = ("budget.partial", "budget.skipped", "budget.undrawn")
 """Findings of clips that the budget did not draw: none of them counts, however much of it was replayed."""
 
 LENGTH = "profile.length"
-"""Finding of a clip for whose length the profile promises nothing."""
+"""Finding of a clip for whose length the profile promises nothing, where it came to a replay."""
 
 
 def run_audit(
@@ -233,6 +233,7 @@ def _entry(verdict: Verdict, profile: Profile, state: Audit, **facts: Any) -> En
         findings=tuple(finding.code for finding in verdict.findings if finding.severity != "note"),
         log_e=state.log_e,
         decision=state.outcome,
+        uncounted=None if score is not None else _why_not(verdict),
         left_out=next((finding.found for finding in verdict.findings if finding.code in LEFT_OUT), None),
     )
 
@@ -240,6 +241,14 @@ def _entry(verdict: Verdict, profile: Profile, state: Audit, **facts: Any) -> En
 def _bet(state: Audit, score: float | None) -> None:
     if score is not None:
         state.update([score])
+
+
+def _why_not(verdict: Verdict) -> str:
+    """Return why a clip does not count, in one word."""
+    codes = {finding.code for finding in verdict.findings}
+    if codes & {*LEFT_OUT}:
+        return "budget"
+    return "length" if LENGTH in codes else verdict.fault or "input"
 
 
 def score_of(verdict: Verdict, profile: Profile) -> float | None:
@@ -253,11 +262,12 @@ def score_of(verdict: Verdict, profile: Profile) -> float | None:
         The clip's score S; infinity where a rule was broken, or where the clip stays INCONCLUSIVE by the provider's
         fault; 0 for a recording that is equal bit for bit; None where it is the verifier's or the input's fault, or
         where a budget did not draw the clip, or the profile promises nothing for its length: whether a clip counts must
-        not depend on what the provider made of it. A clip with faint segments counts by the others, whatever stands in
-        these.
+        not depend on what the provider made of it. The length is only looked at once the rules hold that need no
+        replay, so these count for clips of every length, and what a replay shows for none of another length. A clip
+        with faint segments counts by the others, whatever stands in these.
     """
     codes = {finding.code for finding in verdict.findings}
-    if codes & {*LEFT_OUT}:
+    if codes & {*LEFT_OUT, LENGTH}:
         return None
     deciding = [finding for finding in verdict.findings if finding.severity != "note"]
     if any(finding.severity == "fail" and not finding.code.startswith("statistics.") for finding in deciding):
@@ -265,9 +275,7 @@ def score_of(verdict: Verdict, profile: Profile) -> float | None:
     if any(finding.fault == "provider" and finding.severity == "inconclusive" for finding in deciding):
         return math.inf
     judged = {"audio.faint"} if verdict.fingerprint is not None else set()  # by the segments that are not faint
-    if LENGTH in codes or any(
-        finding.severity == "inconclusive" and finding.code not in judged for finding in deciding
-    ):
+    if any(finding.severity == "inconclusive" and finding.code not in judged for finding in deciding):
         return None
     if verdict.fingerprint is None:
         return 0.0

@@ -37,6 +37,7 @@ class Entry:
         decision: Outcome of the audit behind this clip.
         terms: Digest of what the audit was asked for; see `terms_digest`.
         records: Digest of what was handed in for the clip; see `records_digest`.
+        uncounted: Why it does not count: `budget`, `length`, `input` or `verifier`; None where it counts.
         left_out: What was replayed of a clip that the budget did not draw, in words; None where it drew the clip.
     """
 
@@ -50,6 +51,7 @@ class Entry:
     decision: str
     terms: str = ""
     records: str = ""
+    uncounted: str | None = None
     left_out: str | None = None
 
     def to_json(self) -> str:

@@ -43,6 +43,7 @@ from earmark.protocols import ModelInfo
 from earmark.records import lines
 from earmark.records import policy as policies
 
+REASONS = ("length", "budget", "input", "verifier")
 CODES = {"PASS": PASSED, "FAIL": FAILED, "INCONCLUSIVE": INCONCLUSIVE}
 
 
@@ -119,7 +120,8 @@ def audit(
             batch_size=batch_size,
             advance=advance,
         )
-    _report(state, log, len(cases), budget, asked, as_json=as_json)
+    entries = [entry for _, entry in lines.read(log, Entry.from_json)]
+    _report(state, log, entries, [item.name for item in found], budget, asked, as_json=as_json)
     return CODES[state.outcome]
 
 
@@ -139,21 +141,44 @@ def _shipped(info: ModelInfo, level: str) -> Profile:
     return profile
 
 
-def _report(state: Audit, log: Path, clips: int, budget: float, level: str, *, as_json: bool) -> None:
-    bets = state.bets
+def uncounted(entries: Sequence[Entry]) -> dict[str, int]:
+    """Return how many clips do not count, by reason; all clips but these do.
+
+    Example:
+        >>> uncounted([])
+        {'length': 0, 'budget': 0, 'input': 0, 'verifier': 0}
+    """
+    return {reason: sum(entry.uncounted == reason for entry in entries) for reason in REASONS}
+
+
+def _report(
+    state: Audit,
+    log: Path,
+    entries: Sequence[Entry],
+    names: Sequence[str],
+    budget: float,
+    level: str,
+    *,
+    as_json: bool,
+) -> None:
+    bets, left = state.bets, uncounted(entries)
     facts = {
         "decision": state.outcome,
         "level": level,
         "clips": state.clips,
+        "not_counted": left,
+        "not_counted_but_fail": sum(entry.score is None and entry.outcome == "FAIL" for entry in entries),
+        "not_verified": len({*names} - {entry.clip for entry in entries}),
         "e_value": show.e_value(state.log_e),
         "fails_at": 2 / bets.rate,
         "promised_rate": bets.rate,
         "undetectable_share": bets.undetectable_share(),
         "budget": budget,
-        "power_at_tenth": expected_power(bets, clips, EXAMPLE_SHARE, drawn=budget),
+        "power_at_tenth": expected_power(bets, state.clips, EXAMPLE_SHARE),
         "log": str(log),
     }
     if as_json:
         show.json_line(facts)
         return
-    show.facts(facts)
+    shown = ", ".join(f"{reason} {count}" for reason, count in left.items() if count)
+    show.facts(facts | {"not_counted": f"{sum(left.values())}{' (' * bool(shown)}{shown}{')' * bool(shown)}"})
