@@ -48,7 +48,9 @@ CODES = {"PASS": PASSED, "FAIL": FAILED, "INCONCLUSIVE": INCONCLUSIVE}
 
 
 def audit(
-    evidence: Annotated[list[str], typer.Argument(help="Opened evidence: files or folders.", show_default=False)],
+    evidence: Annotated[
+        list[str], typer.Argument(help="Evidence: files, folders or JSONL manifests.", show_default=False)
+    ],
     model: Reference,
     log: Annotated[Path, typer.Option(help="One line per clip; a killed audit goes on from it.")],
     audio: ClipAudio = None,

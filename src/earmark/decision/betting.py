@@ -24,6 +24,9 @@ STAKES = (0.02, 0.1, 0.3, 0.6, 0.95)
 TOLERANCE = 1.5
 """Honest exceedance may grow by this factor (a new GPU, a new kernel) before it counts against a provider."""
 
+MOST_TOLERANCE = 10.0
+"""Largest such factor; with more a profile would accuse nobody."""
+
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
 
@@ -91,8 +94,8 @@ def place_bets(
     scores = np.asarray(calibration, dtype=np.float64).ravel()
     if not 0 < rate < 1:
         raise UsageError(f"a rate of {rate:g}; expected one between 0 and 1, such as 0.001")
-    if not 1 <= tolerance < np.inf:
-        raise UsageError(f"a tolerance of {tolerance:g}; expected a factor of 1 or more, such as {TOLERANCE:g}")
+    if not 1 <= tolerance <= MOST_TOLERANCE:
+        raise UsageError(f"a tolerance of {tolerance:g}; expected a factor of 1 to {MOST_TOLERANCE:g}")
     if not scores.size or np.isnan(scores).any():
         raise UsageError(f"{scores.size} scores, {np.isnan(scores).sum()} of them NaN; expected some, without NaN")
     thresholds = np.quantile(scores, list(quantiles), method="higher")

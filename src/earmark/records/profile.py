@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from earmark.decision.betting import TOLERANCE
+from earmark.decision.betting import MOST_TOLERANCE, TOLERANCE
 from earmark.decision.conformal import upper_bound
 from earmark.fingerprint.matched import along_names, matched_names
 from earmark.fingerprint.types import FINGERPRINT_VERSION
@@ -116,7 +116,7 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     median: Numbers
     width: Numbers
     rate: Share
-    tolerance: Annotated[float, msgspec.Meta(ge=1.0, le=10.0)] = TOLERANCE
+    tolerance: Annotated[float, msgspec.Meta(ge=1.0, le=MOST_TOLERANCE)] = TOLERANCE
     least_positions: Annotated[int, msgspec.Meta(ge=1)] = 2
     development: Count
     held_out: HeldOut
