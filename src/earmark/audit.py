@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 from earmark.audit_log import Entry, read_log, records_digest, terms_digest
 from earmark.budget import Budget, check_seed, from_seed
-from earmark.decision.betting import Audit
+from earmark.decision.watch import RUN_LENGTH, Watch
 from earmark.engines import Engine, Group, InProcess, Terms
 from earmark.errors import EarmarkError, OutputError, RecordError, UsageError
 from earmark.profiles import Profile, covers
@@ -47,13 +47,14 @@ def run_audit(
     level: str | None = None,
     rate: float | None = None,
     tolerance: float | None = None,
+    run_length: float = RUN_LENGTH,
     reexecute: float = 0.0,
     budget: float | Budget = 1.0,
     seed: str = "",
     stop: bool = True,
     batch_size: int = 8,
     advance: Callable[[Entry], None] | None = None,
-) -> Audit:
+) -> Watch:
     """Verify clips in the order given until the audit is decided.
 
     Args:
@@ -66,16 +67,17 @@ def run_audit(
         level: Level that every clip owes, see `Policy.at_level`; None asks for no more than the policy.
         rate: Promised false-alarm rate of the audit; by default the profile's.
         tolerance: Declared drift; by default the profile's.
+        run_length: Clips between two false alarms of the detector of change, on average at least.
         reexecute: Share of the clips that are decoded again, chosen by `seed`.
         budget: Share of the clips that is replayed, chosen by `seed` and the evidence; a `Budget` of whole clips
             chooses by its own secret. A clip that is not drawn counts neither for nor against the provider.
         seed: The verifier's secret; at least 16 bytes wherever it draws.
-        stop: End once the audit says FAIL; the rest of the clips stays unverified.
+        stop: End once the audit says FAIL, or the detector alarms behind a PASS; the rest stays unverified.
         batch_size: Segments at once.
         advance: Called with every new entry.
 
     Returns:
-        The state of the audit, with its outcome.
+        The state of the audit, with its outcome, and of the detector beside it.
 
     Raises:
         OutputError: The log cannot be written.
@@ -90,12 +92,13 @@ def run_audit(
     rules = _rules(policy or Policy(), level, profile)
     limit = _of_clips(budget) if isinstance(budget, Budget) else from_seed(seed, budget)
     bets = profile.bets(rate=rate, tolerance=tolerance)
-    state = Audit(bets=bets)
+    state = Watch(bets=bets, run_length=run_length)
     drawn = {"seed": seed if 0 < reexecute < 1 else "", "budget": asdict(limit) if limit.share < 1 else None}
-    terms = terms_digest(profile, policy=rules, level=level, bets=asdict(bets), reexecute=reexecute, **drawn)
+    asked = {"policy": rules, "level": level, "bets": asdict(bets), "run_length": run_length, "reexecute": reexecute}
+    terms = terms_digest(profile, **asked, **drawn)
     done = _resume(Path(log), state, terms)
     rounds = _rounds(cases, done)
-    if stop and state.outcome == "FAIL":  # the round that a kill cut short, and no other
+    if stop and state.ended:  # the round that a kill cut short, and no other
         rounds = takewhile(lambda clips: any(name in done for name, _ in clips), rounds)
     if (first := next(rounds, None)) is None:
         return state
@@ -113,7 +116,7 @@ def run_audit(
                     file.flush()
                     if advance is not None:
                         advance(entry)
-                if stop and state.outcome == "FAIL":
+                if stop and state.ended:
                     break
     except EarmarkError:
         raise  # a missing clip is an OSError too
@@ -172,16 +175,21 @@ def _of_clips(budget: Budget) -> Budget:
     return budget
 
 
-def _resume(path: Path, state: Audit, terms: str) -> dict[str, str]:
+def _resume(path: Path, state: Watch, terms: str) -> dict[str, str]:
     """Bet on the clips of the log again; return their names in order, each with the digest of its records."""
     done = {}
     for number, entry in read_log(path, terms):
         _bet(state, entry.score)
-        if abs(entry.log_e - state.log_e) > 1e-6:
-            found = f"log e-value {entry.log_e:.4f}; its scores give {state.log_e:.4f}"
+        if not (_same(entry.log_e, state.log_e) and _same(entry.log_r, state.log_r)):
+            found = f"log e-value {entry.log_e:.4f}, log R {entry.log_r:.4f}"
+            found += f"; its scores give {state.log_e:.4f}, {state.log_r:.4f}"
             raise RecordError(f"{path}, line {number}: {found}: the log was changed; give another log")
         done[entry.clip] = entry.records
     return done
+
+
+def _same(found: float, expected: float) -> bool:
+    return found == expected or abs(found - expected) <= 1e-6
 
 
 def _rounds(cases: Iterable[tuple[str, Case]], done: Mapping[str, str]) -> Iterator[list[tuple[str, Case]]]:
@@ -222,7 +230,7 @@ def _drawn(seed: str, name: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def _entry(verdict: Verdict, profile: Profile, state: Audit, **facts: Any) -> Entry:
+def _entry(verdict: Verdict, profile: Profile, state: Watch, **facts: Any) -> Entry:
     score = score_of(verdict, profile)
     _bet(state, score)
     return Entry(
@@ -232,15 +240,16 @@ def _entry(verdict: Verdict, profile: Profile, state: Audit, **facts: Any) -> En
         p_value=verdict.p_value,
         findings=tuple(finding.code for finding in verdict.findings if finding.severity != "note"),
         log_e=state.log_e,
+        log_r=state.log_r,
         decision=state.outcome,
         uncounted=None if score is not None else _why_not(verdict),
         left_out=next((finding.found for finding in verdict.findings if finding.code in LEFT_OUT), None),
     )
 
 
-def _bet(state: Audit, score: float | None) -> None:
+def _bet(state: Watch, score: float | None) -> None:
     if score is not None:
-        state.update([score])
+        state.update(score)
 
 
 def _why_not(verdict: Verdict) -> str:

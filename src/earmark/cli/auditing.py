@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,8 +34,8 @@ from earmark.cli.options import (
     StoredRequest,
     WorkerTimeout,
 )
-from earmark.decision.betting import Audit
 from earmark.decision.power import expected_power
+from earmark.decision.watch import RUN_LENGTH, Watch
 from earmark.engines import TIMEOUT_S, Source, open_engine
 from earmark.errors import UsageError
 from earmark.profiles import Profile, find_profile, load_profile
@@ -67,12 +67,15 @@ def audit(
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Promised false-alarm rate; by default the profile's.")] = None,
     tolerance: Annotated[float | None, typer.Option(help="Factor by which honest noise may drift.")] = None,
+    run_length: Annotated[
+        float, typer.Option(help="Clips between two false alarms that an honest provider changed, at least on average.")
+    ] = RUN_LENGTH,
     reexecute: Annotated[float, typer.Option(help="Share of the clips that are decoded again.")] = 0.0,
     budget: Budget = 1.0,
     budget_least: BudgetLeast = 0,
     depth: Depth = None,
     seed: Annotated[str, typer.Option(help="The verifier's secret: which clips are replayed or decoded again.")] = "",
-    stop: Annotated[bool, typer.Option(help="End as soon as the provider is found out.")] = True,
+    stop: Annotated[bool, typer.Option(help="End once the provider is found out, or changed behind a PASS.")] = True,
     engine: Engine = "local",
     processes: Processes = None,
     worker_timeout: WorkerTimeout = TIMEOUT_S,
@@ -115,6 +118,7 @@ def audit(
             level=asked,
             rate=rate,
             tolerance=tolerance,
+            run_length=run_length,
             reexecute=reexecute,
             budget=limit,
             seed=seed,
@@ -124,7 +128,7 @@ def audit(
         )
     entries = [entry for _, entry in lines.read(log, Entry.from_json)]
     _report(state, log, entries, [item.name for item in found], budget, asked, as_json=as_json)
-    return CODES[state.outcome]
+    return INCONCLUSIVE if _changed(state) else CODES[state.outcome]
 
 
 def _logged(log: Path, found: Sequence[Named]) -> tuple[int, float]:
@@ -153,8 +157,24 @@ def uncounted(entries: Sequence[Entry]) -> dict[str, int]:
     return {reason: sum(entry.uncounted == reason for entry in entries) for reason in REASONS}
 
 
+def _changed(state: Watch) -> bool:
+    """Say whether the clips since an alarm are covered by no decision."""
+    return state.outcome != "FAIL" and state.changed_at is not None
+
+
+def _change(state: Watch, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return since which clip the provider changed, about, and what is said of it from there on."""
+    counted = [entry.clip for entry in entries if entry.score is not None]
+    return {
+        "run_length": state.run_length,
+        "changed_at": state.changed_at,
+        "changed_at_clip": None if state.changed_at is None else counted[state.changed_at - 1],
+        "since_change": "INCONCLUSIVE" if _changed(state) else None,
+    }
+
+
 def _report(
-    state: Audit,
+    state: Watch,
     log: Path,
     entries: Sequence[Entry],
     names: Sequence[str],
@@ -166,6 +186,8 @@ def _report(
     bets, left = state.bets, uncounted(entries)
     facts = {
         "decision": state.outcome,
+        "pass_covers": state.passed_at,
+        **_change(state, entries),
         "level": level,
         "clips": state.clips,
         "not_counted": left,
