@@ -94,7 +94,8 @@ def audit(
     found, cases = openings.cases_of(evidence, audio, request, receipt, drawn, unanswered)
     openings.check_depth(depth, budget, cases)
     rules = policies.load_policy(policy) if policy else policies.Policy()
-    asked = check_level(level or openings.level_of(cases, rules), rules)
+    given = load_profile(profile) if profile else None
+    asked = check_level(level or openings.level_of(cases, rules, given), rules)
     openings.check_requests(asked, cases)
     openings.check_receipts(rules, cases)
     source = Source(model=model, dtype=dtype, arithmetic=None if reexecute else "float32", attention=attention)
@@ -102,7 +103,7 @@ def audit(
     limit_s = worker_timeout or None
     opened = open_engine(source, kind=engine, device=device, devices=places, processes=processes, timeout_s=limit_s)
     with closing(opened), show.betting("auditing", len(cases), *_logged(log, found)) as step:
-        calibrated = load_profile(profile) if profile else _shipped(opened.info, asked)
+        calibrated = given or _shipped(opened.info, asked)
 
         def advance(entry: Entry) -> None:
             step(entry.log_e)

@@ -10,6 +10,7 @@ from earmark.cli import files, show
 from earmark.cli.files import Named
 from earmark.errors import AudioError, EarmarkError, RecordError, UsageError
 from earmark.probing import LEVELS
+from earmark.profiles import Profile
 from earmark.records import codec, lines
 from earmark.records.evidence import Evidence, Level, load_evidence
 from earmark.records.policy import Policy
@@ -120,13 +121,16 @@ def check_depth(depth: int | None, budget: float, cases: Sequence[Case]) -> None
         raise UsageError(f"{found}; expected {' or '.join(LEVELS)}: record with --level, or leave out --depth")
 
 
-def level_of(cases: Sequence[Case], policy: Policy) -> Level:
-    """Return the level of an audit that asks for none: of the first evidence that the policy accepts, or its least.
+def level_of(cases: Sequence[Case], policy: Policy, profile: Profile | None = None) -> Level:
+    """Return the level of an audit that asks for none: of the first evidence that the policy accepts.
+
+    Where nothing was opened that could be read, it is that of the given profile, or the least of the policy.
 
     A level that the policy does not accept would leave nobody to judge the clips that a provider chose it for.
     """
     levels = (_level(case) for case in cases)
-    return next((level for level in levels if level and policy.accepts(level)), policy.least_level)
+    otherwise = profile.header.level if profile is not None else policy.least_level
+    return next((level for level in levels if level and policy.accepts(level)), otherwise)
 
 
 def check_requests(level: str, cases: Sequence[Case]) -> None:
