@@ -191,9 +191,28 @@ def test_what_counts_against_the_provider(profile):
     assert score_of(verdict(unclear("receipt.missing", "provider", 1, 2)), profile) == math.inf
     assert score_of(verdict(unclear("replay.failed", "verifier", 1, 2)), profile) is None
     assert score_of(verdict(unclear("audio.lossy", "input", 1, 2)), profile) is None
+    for bad in (broken("margin.exceeded", 1, 2), broken("statistics.logprob_l1", 1, 2), unclear("x", "provider", 1, 2)):
+        assert score_of(verdict(note(audit.LENGTH, 1, 2), bad), profile) is None, "a replay of another length"
+        assert score_of(verdict(bad, value=0.5), profile) > 1, "the twin"
     plain = score_of(verdict(note("margin.near_tie", 1, 2)), profile)
     assert math.isfinite(plain)
     assert plain < score_of(verdict(broken("statistics.profile", 1, 2), value=0.5), profile) < math.inf
+
+
+def test_a_log_says_why_a_clip_does_not_count(nano, profile, tmp_path, monkeypatch):
+    """Of every reason one clip, of which some fail on their own; and one that counts."""
+    given = {
+        "length": (note(audit.LENGTH, 1, 2), broken("margin.exceeded", 1, 2)),
+        "budget": (unclear("budget.skipped", "verifier", 1, 2),),
+        "input": (unclear("audio.unusable", "input", 1, 2),),
+        "verifier": (unclear("replay.failed", "verifier", 1, 2),),
+        "counts": (broken("text.mismatch", 1, 2),),
+    }
+    monkeypatch.setattr(engines, "verify_many", lambda cases, *_, **__: (verdict(*given[c.audio]) for c in cases))
+    cases = [(name, Case(evidence=None, audio=name)) for name in given]
+    assert run_audit(cases, nano, profile, tmp_path / "log").clips == 1
+    rows = [Entry.from_json(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [row.uncounted for row in rows] == ["length", "budget", "input", "verifier", None]
 
 
 def test_entries_survive_the_log():

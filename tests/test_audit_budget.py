@@ -227,7 +227,7 @@ def test_the_command_states_budget_and_power(recorded, nano, tmp_path, run):
 
 
 def test_the_commands_look_at_what_is_left_out(recorded, nano, tmp_path, run, monkeypatch):
-    calibrated(nano).save(tmp_path / "profile")
+    calibrated(nano, level="sketch").save(tmp_path / "profile")
     clips = [recorded / "00.flac", recorded / "01.flac"]
     options = ["--out", tmp_path, "--language", "en", "--level", "sketch"]
     assert run("record", "embedded:whisper-nano", *clips, *options)[0] == 0

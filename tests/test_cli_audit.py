@@ -38,9 +38,22 @@ def test_audit_shows_every_clip_and_its_decision(recorded, nano, tmp_path, capsy
     assert [row.get("outcome") for row in rows[:2]] == ["PASS", "PASS"]
     assert rows[2]["decision"] == "INCONCLUSIVE", "two clips are too few to pass a provider"
     assert 0 < rows[2]["undetectable_share"] < 0.2
+    assert rows[2]["not_counted"] == {"length": 0, "budget": 0, "input": 0, "verifier": 0}
+    assert (rows[2]["not_counted_but_fail"], rows[2]["not_verified"]) == (0, 0)
     assert code == 2
     assert main([*words, "--log", str(tmp_path / "log.jsonl")]) == 2, "nothing is left to verify"
     assert "clips" in capsys.readouterr().out
+
+
+def test_an_audit_says_how_many_clips_did_not_count(recorded, nano, tmp_path, run):
+    """By reason, in the table as in JSON, and the power is that of those that did."""
+    lengths = sorted(soundfile.info(recorded / name).duration for name in ("00.flac", "01.flac"))
+    calibrated(nano, seconds=(sum(lengths) / 2, 60.0)).save(tmp_path / "profile")
+    words = ["audit", recorded, "--model", MODEL, "--profile", tmp_path / "profile", "--log", tmp_path / "log"]
+    facts = json.loads(run(*words, "--json")[1].splitlines()[-1])
+    assert (facts["clips"], facts["not_counted"]["length"]) == (1, 1)
+    out = run(*words)[1]
+    assert "1 (length 1)" in out
 
 
 def test_the_bar_of_an_audit_shows_speed_and_e_value(recorded, nano, tmp_path, monkeypatch):

@@ -250,4 +250,4 @@ def test_a_wrong_digest_skips_nothing(nano, clips, compact):
     verdict = _verify(spoilt, clips[0], nano, mode="reexecute", batch_size=3)
     assert verdict.fingerprint is not None
     assert "exact.match" not in [f.code for f in verdict.findings]
-    assert _codes(_verify(spoilt, clips[0], nano, mode="reexecute", profile=None)) == ["profile.missing"]
+    assert _codes(_verify(spoilt, clips[0], nano, mode="reexecute", profile="rules")) == ["profile.missing"]

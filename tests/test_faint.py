@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import msgspec
 import numpy as np
@@ -97,6 +98,21 @@ def test_who_cuts_the_audio_answers_for_it(model, clips):
         assert verdict.outcome == "FAIL", "a pause shelters nobody"
         faults[name] = [(f.code, f.fault) for f in verdict.findings if f.code == "audio.faint"]
     assert faults == {"own": [("audio.faint", "input")], "provider's": [("audio.faint", "provider")]}
+
+
+def test_silence_is_no_fault_of_a_provider_that_cuts_by_the_rule(model, clips):
+    """The audio is the verifier's own, and the usual rule cuts it; the twin cuts it otherwise."""
+    quiet = _quiet(clips[0], 3)
+    for cuts, fault, score in (
+        (Segmentation(), "input", None),
+        (Segmentation(max_samples=16_000), "provider", math.inf),
+    ):
+        asked = earmark.request(quiet.audio, nonce="0" * 32, segmentation=cuts)
+        (evidence,) = honest(batch_size=1).record(model, [dataclasses.replace(quiet, request=asked)])
+        case, profile = Case(evidence=evidence, audio=quiet.audio), calibrated(model)
+        (verdict,) = earmark.verify_many([case], model, profile=profile)
+        assert [(f.code, f.fault) for f in verdict.findings] == [("audio.faint", fault)]
+        assert score_of(verdict, profile) == score
 
 
 def _with_pause(clips, pause):

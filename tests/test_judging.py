@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import msgspec
 import pytest
@@ -81,7 +82,11 @@ def test_nobody_is_accused_at_a_length_for_which_nothing_is_promised(nano, clips
     near = dataclasses.replace(accused, header=msgspec.structs.replace(strict, seconds=(0.1, 90.0)))
     assert _verdict(nano, clip, near).outcome == "FAIL", "the control: at a length that was calibrated"
     cheat = scenario("quantise", bits=4, group=64).record(nano, [clip])[0]
-    assert earmark.verify(cheat, clip.request, clip.audio, nano, profile=far).outcome == "FAIL", "by documented bounds"
+    found = earmark.verify(cheat, clip.request, clip.audio, nano, profile=far)
+    assert found.outcome == "FAIL", "by documented bounds"
+    assert audit.score_of(found, far) is None, "counted for being bad alone, it would count too often"
+    lame = msgspec.structs.replace(cheat, text="else")
+    assert audit.score_of(earmark.verify(lame, clip.request, clip.audio, nano, profile=far), far) == math.inf
     judge = Judge(far, nano, Policy())
     told = judge.length(strategy="greedy", level="scores", seconds=clip.audio.seconds)
     assert [finding.code for finding in told] == ["profile.length"], "also where the bits are equal"

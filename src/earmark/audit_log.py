@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -34,9 +35,11 @@ class Entry:
         p_value: Conformal p-value of the clip alone.
         findings: Codes of the findings that decided.
         log_e: log e-value of the audit behind this clip.
+        log_r: log R of the detector of change behind this clip.
         decision: Outcome of the audit behind this clip.
         terms: Digest of what the audit was asked for; see `terms_digest`.
         records: Digest of what was handed in for the clip; see `records_digest`.
+        uncounted: Why it does not count: `budget`, `length`, `input` or `verifier`; None where it counts.
         left_out: What was replayed of a clip that the budget did not draw, in words; None where it drew the clip.
     """
 
@@ -48,14 +51,16 @@ class Entry:
     findings: tuple[str, ...]
     log_e: float
     decision: str
+    log_r: float = -math.inf
     terms: str = ""
     records: str = ""
+    uncounted: str | None = None
     left_out: str | None = None
 
     def to_json(self) -> str:
         """Return the entry as one line; an infinite score is written as a word."""
         score = None if self.score is None else lines.from_float(self.score)
-        return lines.to_line({**asdict(self), "score": score})
+        return lines.to_line({**asdict(self), "score": score, "log_r": lines.from_float(self.log_r)})
 
     @classmethod
     def from_json(cls, line: str) -> Entry:
@@ -67,8 +72,8 @@ class Entry:
         try:
             row = lines.from_line(line)
             score = None if row["score"] is None else lines.to_float(row["score"])
-            log_e = lines.to_float(row["log_e"])
-            return cls(**row | {"score": score, "log_e": log_e, "findings": tuple(row["findings"])})
+            log_e, log_r = lines.to_float(row["log_e"]), lines.to_float(row.get("log_r", f"-{lines.INFINITE}"))
+            return cls(**row | {"score": score, "log_e": log_e, "log_r": log_r, "findings": tuple(row["findings"])})
         except (ValueError, TypeError, KeyError) as error:
             raise RecordError(f"no line of an audit: {' '.join(str(error).split())[:200]}") from error
 
@@ -78,7 +83,7 @@ def terms_digest(profile: Profile, **asked: Any) -> str:
 
     Args:
         profile: The profile that judges.
-        asked: Policy, rate, tolerance, shares and the verifier's secret; plain values and records.
+        asked: Policy, level, rate, tolerance, shares and the verifier's secret; plain values and records.
 
     Example:
         >>> import earmark
@@ -88,7 +93,7 @@ def terms_digest(profile: Profile, **asked: Any) -> str:
         False
     """
     facts = msgspec.json.encode([profile.header, asked], order="sorted")
-    return hashlib.sha256(b"earmark/audit\0" + profile.scores.tobytes() + facts).hexdigest()[:DIGITS]
+    return hashlib.sha256(b"earmark/audit/2\0" + profile.scores.tobytes() + facts).hexdigest()[:DIGITS]
 
 
 def records_digest(case: Case) -> str:
@@ -124,6 +129,6 @@ def read_log(path: str | os.PathLike[str], terms: str) -> Iterator[tuple[int, En
     lines.drop_torn_line(Path(path))
     for number, entry in lines.read(Path(path), Entry.from_json) if Path(path).exists() else ():
         if entry.terms != terms:
-            found = "another profile, policy, rate, tolerance, seed, budget or share to decode again"
+            found = "another profile, policy, rate, tolerance, level, run length, seed, budget, share or earmark"
             raise RecordError(f"{path}, line {number}: {found}; expected those of this audit, or give another log")
         yield number, entry

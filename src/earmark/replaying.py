@@ -15,7 +15,7 @@ from earmark.fingerprint.matched import matched_names
 from earmark.judging import Judge
 from earmark.loading import family_of
 from earmark.protocols import Comparison, Model
-from earmark.records.request import Request
+from earmark.records.request import Request, Segmentation
 from earmark.records.verdict import Fault, Finding, broken, decide, note, unclear
 from earmark.rules import Work
 
@@ -69,7 +69,8 @@ def _compare(works: Sequence[Work], model: Model, batch_size: int, mode: Mode) -
 def _comparison(work: Work, reruns: list[Any] | None, request: Request, model: Model) -> Comparison | None:
     """Compare a case, without its faint segments; these must hold the tokens that the reference would have chosen.
 
-    On these, honest machines differ: no size of a difference tells anything, and whoever chose the cuts answers for it.
+    On these, honest machines differ: no size of a difference tells anything. Whoever chose the cuts answers for it, the
+    provider where its own request departs from the usual rule.
     """
 
     def compared(chosen: Sequence[bool]) -> Comparison:
@@ -89,7 +90,7 @@ def _comparison(work: Work, reruns: list[Any] | None, request: Request, model: M
 
 def _of_faint(work: Work, own: Comparison, faint: Sequence[bool], request: Request, model: Model) -> Finding:
     """Say of the comparison of faint segments whether it keeps the clip open, is a note, or breaks a rule."""
-    fault: Fault = "provider" if work.request_inside else "input"
+    fault: Fault = "provider" if work.request_inside and request.segmentation != Segmentation() else "input"
     least = least_deviation(model, work.inputs)
     found = (
         f"{sum(faint)} of {len(faint)} segments with a mel band whose log energy hardly varies, by {least:.2g} in one"

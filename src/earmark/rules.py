@@ -15,7 +15,7 @@ from earmark.protocols import Comparison, Model
 from earmark.recording import AudioLike, Clip, boundaries, load_audio, segment_inputs
 from earmark.records import codec
 from earmark.records.evidence import Compact, Evidence, Level, join_texts, load_evidence
-from earmark.records.policy import LEVELS, Policy
+from earmark.records.policy import Policy
 from earmark.records.receipt import Receipt
 from earmark.records.request import Request
 from earmark.records.unanswered import Unanswered
@@ -170,7 +170,7 @@ def _bind_request(case: Case, evidence: Evidence | Compact, policy: Policy, work
         return None
     if case.request is None:
         if inside is None:
-            work.findings.append(unclear("request.missing", "input", "no request", "the customer's request"))
+            work.findings += _no_request(evidence, policy)
         elif inside.prompt and not policy.accept_prompts:
             expected = "the customer's request, since a prompt can hold the transcript"
             work.findings.append(unclear("prompt.unbound", "provider", "a prompt", expected))
@@ -185,6 +185,15 @@ def _bind_request(case: Case, evidence: Evidence | Compact, policy: Policy, work
         work.findings.append(broken("request.mismatch", found, expected))
         return None
     return asked
+
+
+def _no_request(evidence: Evidence | Compact, policy: Policy) -> list[Finding]:
+    """Say whose fault it is that nobody gave the request: compact evidence has no place for it, any other has."""
+    if isinstance(evidence, Evidence):
+        expected = "the request inside the evidence, or the customer's (--request)"
+        return [unclear("request.missing", "provider", "no request", expected)]
+    missing = unclear("request.missing", "input", "no request", "the customer's request (--request)")
+    return [missing] if policy.accept_compact else [missing, _unaccepted("compact", policy)]
 
 
 def _bind_audio(case: Case, request: Request, work: Work) -> CanonicalAudio | None:
@@ -233,14 +242,18 @@ def _check_claim(evidence: Evidence, request: Request, model: Model, policy: Pol
 
 def _check_level(level: Level, model: Model, policy: Policy) -> list[Finding]:
     """Say whether the policy takes evidence of this level; compact evidence only where it says so."""
-    if level == "compact" and not policy.accept_compact:
-        expected = f"level {policy.least_level}, or a policy that accepts compact evidence (accept_compact)"
-        return [unclear("level.compact", "provider", level, expected)]
-    if level != "compact" and LEVELS.index(level) < LEVELS.index(policy.least_level):
-        return [unclear("level.low", "provider", level, f"at least {policy.least_level}")]
+    if not policy.accepts(level):
+        return [_unaccepted(level, policy)]
     if level not in family_of(model).levels:
         return [unclear("level.unknown", "provider", level, " or ".join(family_of(model).levels))]
     return []
+
+
+def _unaccepted(level: Level, policy: Policy) -> Finding:
+    if level == "compact":
+        expected = f"level {policy.least_level}, or a policy that accepts compact evidence (accept_compact)"
+        return unclear("level.compact", "provider", level, expected)
+    return unclear("level.low", "provider", level, f"at least {policy.least_level}")
 
 
 def _read_traces(

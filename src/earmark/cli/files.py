@@ -13,15 +13,23 @@ from earmark.records.receipt import Receipt
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf"}
 RECORD_SUFFIXES = (".json", ".msgpack")
 NOTE = ".unanswered.json"
+EVIDENCE_KEYS = ("evidence", "audio", "request", "receipt")
+OTHER_RECORDS = ("request", "receipt")
 MANIFEST_KEYS = ("audio_filepath", "path", "audio")
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A file and the name by which its records are known, relative to the folder it was found in."""
+    """A file and the name by which its records are known, relative to the folder it was found in.
+
+    What belongs to evidence is None where no manifest names it.
+    """
 
     path: Path
     name: str
+    audio: Path | None = None
+    request: Path | None = None
+    receipt: Path | None = None
 
 
 def find_audio(given: Sequence[Path]) -> list[Named]:
@@ -75,10 +83,11 @@ def _audio_name(line: str) -> str:
 
 
 def find_evidence(given: Sequence[Path]) -> list[Named]:
-    """Expand files and folders to evidence files; names leave out `.evidence.json`.
+    """Expand files, folders and manifests to evidence files; names leave out `.evidence.json`.
 
     Raises:
-        UsageError: A path does not exist, or a folder holds no evidence.
+        UsageError: A path does not exist, a folder or manifest names no evidence, or a file is another record.
+        RecordError: A manifest is damaged; the message names the line.
     """
     found: list[Named] = []
     for path in given:
@@ -89,9 +98,42 @@ def find_evidence(given: Sequence[Path]) -> list[Named]:
             found += [Named(p, _stem(p.relative_to(path).as_posix())) for p in inside]
         elif not path.exists():
             raise UsageError(f"{path}: no such file or folder; give evidence that `earmark record` wrote")
+        elif path.suffix == ".jsonl":
+            found += _evidence_manifest(path)
         else:
-            found.append(Named(path, _stem(path.name)))
+            found.append(Named(_evidence(path), _stem(path.name)))
     return found
+
+
+def _evidence(path: Path) -> Path:
+    """Refuse by its name a file that is another record, as no provider is to answer for a wrong file of ours."""
+    kinds = [kind for kind in OTHER_RECORDS for suffix in RECORD_SUFFIXES if path.name.endswith(f".{kind}{suffix}")]
+    if kinds:
+        raise UsageError(f"{path} is a {kinds[0]} by its name; expected evidence, and a {kinds[0]} with --{kinds[0]}")
+    return path
+
+
+def _evidence_manifest(path: Path) -> list[Named]:
+    """Read a manifest of evidence with what belongs to it; all files are named relative to the manifest."""
+    found = []
+    for number, row in lines.read(path, _evidence_row):
+        places = {key: path.parent / name for key, name in row.items()}
+        for place in places.values():
+            if not place.is_file():
+                raise UsageError(f"{path}, line {number}: {place} does not exist; name files relative to the manifest")
+        evidence = _evidence(places.pop("evidence"))
+        found.append(Named(evidence, _stem(row["evidence"].replace("..", "").lstrip("/")), **places))
+    if not found:
+        raise UsageError(f"{path} is an empty manifest; expected one JSON object per line")
+    return found
+
+
+def _evidence_row(line: str) -> dict[str, str]:
+    row = lines.from_line(line)
+    if "evidence" not in row or not row.keys() <= {*EVIDENCE_KEYS} or not all(isinstance(v, str) for v in row.values()):
+        expected = f"a JSON object of file names with evidence, and at most {', '.join(EVIDENCE_KEYS[1:])} beside it"
+        raise RecordError(f"{', '.join(map(str, row)) or 'nothing'} found; expected {expected}")
+    return row
 
 
 def find_notes(given: Sequence[Path]) -> list[Named]:
@@ -144,6 +186,8 @@ def audio_of(evidence: Named, audio: Path | None, alone: bool) -> Path:
         UsageError: One file is given for many evidences.
         AudioFileNotFoundError: There is no such audio.
     """
+    if evidence.audio is not None:
+        return evidence.audio
     if audio is not None and not audio.exists():
         raise AudioFileNotFoundError(f"{audio}: no such file or folder")
     if audio is not None and audio.is_file():
@@ -157,8 +201,20 @@ def audio_of(evidence: Named, audio: Path | None, alone: bool) -> Path:
     return found
 
 
-def record_of(evidence: Named, given: Path | None, kind: str, alone: bool) -> Path | None:
-    """Return the request or receipt of an evidence: the file given, or `NAME.KIND.json` in a folder."""
+def request_of(evidence: Named, given: Path | None, alone: bool) -> Path | None:
+    """Return the request of an evidence: the file given, or `NAME.request.json` in a folder, which must hold it."""
+    found = evidence.request or _record_of(evidence, given, "request", alone)
+    if given is not None and found is None:
+        raise UsageError(f"{given} holds no {evidence.name}.request.json; give the folder of the stored requests")
+    return found
+
+
+def receipt_of(evidence: Named, given: Path | None, alone: bool) -> Path | None:
+    """Return the receipt of an evidence in the same way; None where the folder has none, as the provider gave none."""
+    return evidence.receipt or _record_of(evidence, given, "receipt", alone)
+
+
+def _record_of(evidence: Named, given: Path | None, kind: str, alone: bool) -> Path | None:
     if given is None:
         return None
     if not given.exists():
@@ -167,10 +223,8 @@ def record_of(evidence: Named, given: Path | None, kind: str, alone: bool) -> Pa
         if not alone:
             raise UsageError(f"--{kind} names one file for many clips; give the folder that holds them")
         return given
-    for suffix in RECORD_SUFFIXES:
-        if (found := given / f"{evidence.name}.{kind}{suffix}").is_file():
-            return found
-    raise UsageError(f"{given} holds no {evidence.name}.{kind}.json; give the folder of the stored {kind}s")
+    places = (given / f"{evidence.name}.{kind}{suffix}" for suffix in RECORD_SUFFIXES)
+    return next((place for place in places if place.is_file()), None)
 
 
 def find_receipts(given: Sequence[Path]) -> list[tuple[str, Receipt]]:

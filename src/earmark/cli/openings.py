@@ -10,8 +10,10 @@ from earmark.cli import files, show
 from earmark.cli.files import Named
 from earmark.errors import AudioError, EarmarkError, RecordError, UsageError
 from earmark.probing import LEVELS
+from earmark.profiles import Profile
 from earmark.records import codec, lines
-from earmark.records.evidence import Evidence, load_evidence
+from earmark.records.evidence import Evidence, Level, load_evidence
+from earmark.records.policy import Policy
 from earmark.records.receipt import Receipt
 from earmark.records.unanswered import Unanswered
 from earmark.rules import Case
@@ -39,7 +41,8 @@ def cases_of(
         return _with_notes(evidence, unanswered, audio, request, receipt)
     if drawn is None:
         found = files.find_evidence([Path(place) for place in evidence])
-        return found, [_case(item, audio, request, receipt, alone=len(found) == 1) for item in found]
+        alone = len(found) == 1
+        return found, _with_some(receipt, [_case(item, audio, request, receipt, alone=alone) for item in found])
     if receipt is not None:
         raise UsageError("--drawn holds the receipts; leave out --receipt")
     found = [item for place in evidence for item in _opened(Path(place))]
@@ -59,7 +62,8 @@ def _with_notes(
 ) -> tuple[list[Named], list[Case]]:
     """Return evidence and notes together; no provider writes into the folder of the notes."""
     found = [item for place in evidence for item in _opened(Path(place))]
-    pairs = [(item, _case(item, audio, request, receipt, alone=False)) for item in found]
+    cases = _with_some(receipt, [_case(item, audio, request, receipt, alone=False) for item in found])
+    pairs = list(zip(found, cases, strict=True))
     for item in files.find_notes([notes]):
         note = codec.load(item.path, Unanswered)
         pairs.append((item, Case(evidence=note, audio="", request=note.request)))
@@ -69,12 +73,23 @@ def _with_notes(
     return [item for item, _ in pairs], [case for _, case in pairs]
 
 
+def _with_some(receipts: Path | None, cases: list[Case]) -> list[Case]:
+    """Refuse a folder without any of the receipts; which clips have none there is for the policy to judge.
+
+    Raises:
+        UsageError: It is a wrong folder.
+    """
+    if receipts is not None and cases and all(case.receipt is None for case in cases):
+        raise UsageError(f"{receipts} holds no receipt of these clips (NAME.receipt.json); give the stored ones")
+    return cases
+
+
 def _case(item: Named, audio: Path | None, request: Path | None, receipt: Path | None, *, alone: bool) -> Case:
     return Case(
         evidence=item.path,
         audio=files.audio_of(item, audio, alone),
-        request=files.record_of(item, request, "request", alone),
-        receipt=files.record_of(item, receipt, "receipt", alone),
+        request=files.request_of(item, request, alone),
+        receipt=files.receipt_of(item, receipt, alone),
     )
 
 
@@ -106,7 +121,44 @@ def check_depth(depth: int | None, budget: float, cases: Sequence[Case]) -> None
         raise UsageError(f"{found}; expected {' or '.join(LEVELS)}: record with --level, or leave out --depth")
 
 
-def _level(case: Case) -> str | None:
+def level_of(cases: Sequence[Case], policy: Policy, profile: Profile | None = None) -> Level:
+    """Return the level of an audit that asks for none: of the first evidence that the policy accepts.
+
+    Where nothing was opened that could be read, it is that of the given profile, or the least of the policy.
+
+    A level that the policy does not accept would leave nobody to judge the clips that a provider chose it for.
+    """
+    levels = (_level(case) for case in cases)
+    otherwise = profile.header.level if profile is not None else policy.least_level
+    return next((level for level in levels if level and policy.accepts(level)), otherwise)
+
+
+def check_requests(level: str, cases: Sequence[Case]) -> None:
+    """Refuse to audit compact evidence without requests, as it has no place for them.
+
+    Raises:
+        UsageError: A clip has none.
+    """
+    if level == "compact" and any(case.request is None and _is_opened(case) for case in cases):
+        raise UsageError("compact evidence holds no request; give the folder of the customers' with --request")
+
+
+def check_receipts(policy: Policy, cases: Sequence[Case]) -> None:
+    """Refuse a policy that asks for receipts where the verifier brings none: no provider could keep it.
+
+    Raises:
+        UsageError: None of the clips has a receipt.
+    """
+    opened = [case for case in cases if _is_opened(case)]
+    if policy.require_receipt and opened and all(case.receipt is None for case in opened):
+        raise UsageError("the policy asks for receipts, and none was given; give the stored ones: --receipt or --drawn")
+
+
+def _is_opened(case: Case) -> bool:
+    return case.evidence is not None and not isinstance(case.evidence, Unanswered)
+
+
+def _level(case: Case) -> Level | None:
     """Return the level of what was opened; None where nothing can be read, which is for the verdict to say."""
     if case.evidence is None or isinstance(case.evidence, Evidence | Unanswered):
         return case.evidence.level if isinstance(case.evidence, Evidence) else None

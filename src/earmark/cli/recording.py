@@ -208,7 +208,7 @@ def _is_stdout(path: Path) -> bool:
 
 def _stored_requests(found: Sequence[Named], given: Path | None) -> list[Request | None]:
     """Return the customer's request of each clip; None where there are none."""
-    places = [files.record_of(item, given, "request", len(found) == 1) for item in found]
+    places = [files.request_of(item, given, len(found) == 1) for item in found]
     return [None if place is None else codec.load(place, Request) for place in places]
 
 

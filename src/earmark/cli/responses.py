@@ -59,7 +59,7 @@ def verify_responses(
     found = [Named(Path(entry), Path(entry).name.removesuffix(".json")) for entry in given]
     alone = len(found) == 1
     clips = [files.audio_of(item, audio, alone) for item in found]
-    asked = [files.record_of(item, request, "request", alone) for item in found]
+    asked = [files.request_of(item, request, alone) for item in found]
     rules = load_policy(policy) if policy else None
     reference = load(model, arithmetic="float32", **settings)
     shown = show.Verdicts(as_json=as_json)

@@ -110,7 +110,7 @@ def verify_texts(
     pairs = []
     for item in found:
         clip = audio if audio is not None and audio.is_file() and alone else _clip(item, audio, alone)
-        asked = files.record_of(item.place, request, "request", alone)
+        asked = files.request_of(item.place, request, alone)
         pairs.append((clip, asked))
     reference = earmark.load(model, arithmetic="float32", **settings)
     shown = show.Verdicts(as_json=as_json)

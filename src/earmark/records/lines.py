@@ -7,6 +7,7 @@ in readers that do.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -90,7 +91,7 @@ def to_float(value: object) -> float:
 
 
 def numbered(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    """Yield number, from 1, and text of each line of a file that is not blank.
+    """Yield number, from 1, and text of each line of a file that is not blank; a byte order mark is none of the text.
 
     Raises:
         UsageError: The file cannot be read.
@@ -99,7 +100,7 @@ def numbered(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
-                text = _decode(line, f"{path}, line {number}")
+                text = _decode(line.removeprefix(codecs.BOM_UTF8 * (number == 1)), f"{path}, line {number}")
                 if text.strip():
                     yield number, text.rstrip("\r\n")
     except OSError as error:
@@ -139,8 +140,10 @@ def drop_torn_line(path: Path) -> None:
     """Cut off a last line without its end: the process was killed while writing it.
 
     Raises:
-        OutputError: The file cannot be read or written.
+        OutputError: The file cannot be read or written, or is a device or a folder.
     """
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is no regular file; give a file that can be written and read again")
     try:
         data = path.read_bytes() if path.exists() else b""
         if data and not data.endswith(b"\n"):

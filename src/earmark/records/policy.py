@@ -50,6 +50,28 @@ class Policy(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_censored_share: Annotated[float, msgspec.Meta(ge=0.0, le=0.5)] = 0.02
     min_positions: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 2
 
+    def accepts(self, level: Level) -> bool:
+        """Say whether evidence of a level is accepted.
+
+        Example:
+            >>> [level for level in ("listed", "scores", "sketch", "compact") if Policy().accepts(level)]
+            ['scores', 'sketch']
+        """
+        return self.accept_compact if level == "compact" else LEVELS.index(level) >= LEVELS.index(self.least_level)
+
+    def at_level(self, level: Level) -> Policy:
+        """Return the policy of an audit of one level: less is not accepted, nor compact evidence beside another level.
+
+        Example:
+            >>> policy = Policy(accept_compact=True).at_level("sketch")
+            >>> policy.accepts("scores"), policy.accepts("sketch"), policy.accepts("compact")
+            (False, True, False)
+        """
+        if level == "compact":
+            return self
+        least = level if self.accepts(level) else self.least_level
+        return msgspec.structs.replace(self, least_level=least, accept_compact=False)
+
 
 STRICT = Policy(require_receipt=True, least_k=8, max_censored_share=0.0, min_positions=4)
 """For auditing strangers: a receipt with every transcript, full lists, nothing left out."""
