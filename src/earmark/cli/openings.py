@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from earmark.cli import files, show
+from earmark.cli import files
 from earmark.cli.files import Named
 from earmark.errors import AudioError, EarmarkError, RecordError, UsageError
 from earmark.probing import LEVELS
@@ -152,7 +152,7 @@ def _openings(drawn: Sequence[tuple[Receipt, str]], found: Sequence[Named]) -> l
     `NAME.evidence.*` opens `NAME.receipt.*` and no other, as audio and request go by that name. Short receipts of a
     list have no name: evidence of their digest opens them, one each, since a commitment holds the nonce of one request.
     """
-    by_name = {show.plain(item.name).lstrip(): item for item in reversed(found)}  # as a plain list shows it
+    by_name = {lines.plain(item.name).lstrip(): item for item in reversed(found)}  # as a plain list shows it
     by_name |= {item.name: item for item in reversed(found)}
     stems = [_stem(name) for _, name in drawn]
     taken = {by_name[stem].path for stem in stems if stem in by_name}

@@ -30,6 +30,7 @@ from earmark.cli.options import (
 )
 from earmark.errors import UsageError
 from earmark.loading import load
+from earmark.records import lines
 from earmark.records.policy import load_policy
 from earmark.records.receipt import draw as draw_receipts
 from earmark.verification import verify_many
@@ -50,7 +51,7 @@ def draw(
         if as_json:
             show.json_line({"receipt": name, "token": item.token, "commitment": item.commitment})
         else:
-            print(f"{item.token}  {show.plain(name)}")
+            print(f"{item.token}  {lines.plain(name)}")
     return PASSED
 
 

@@ -29,8 +29,8 @@ class Finding:
         code: Stable name of the fact, for instance `weights.mismatch`.
         severity: `fail` decides FAIL, `inconclusive` decides INCONCLUSIVE, `note` decides nothing.
         fault: Whose fault it is.
-        found: What was found.
-        expected: What was expected.
+        found: What was found; characters that no terminal prints are replaced, since texts of others stand here.
+        expected: What was expected, likewise.
     """
 
     code: str
@@ -38,6 +38,11 @@ class Finding:
     fault: Fault
     found: str
     expected: str
+
+    def __post_init__(self) -> None:
+        """Replace what could forge a line of a terminal."""
+        object.__setattr__(self, "found", lines.plain(self.found))
+        object.__setattr__(self, "expected", lines.plain(self.expected))
 
     def __str__(self) -> str:
         """Return the finding in one line."""
