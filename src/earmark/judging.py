@@ -106,9 +106,9 @@ class Judge:
             return replace(own, findings=(*own.findings, *notes))
         expected = "a profile of this model (`earmark calibrate`), or profile='provisional' for documented bounds"
         # a decoding that the provider chose is its fault where the usual one would have been judged
-        own = chose and chosen != RULES and self._find("greedy", level) is not None
-        found = f"no profile of {strategy} decoding" if own else "no profile"
-        return Judgement(findings=(unclear("profile.missing", "provider" if own else "verifier", found, expected),))
+        left = chose and chosen != RULES and self._find("greedy", level) is not None
+        found = f"no profile of {strategy} decoding" if left else "no profile"
+        return Judgement(findings=(unclear("profile.missing", "provider" if left else "verifier", found, expected),))
 
     def recipes(self, strategy: str, level: str) -> tuple[str, ...]:
         """Return the known cheats whose direction the profile of such clips looks along."""

@@ -30,13 +30,14 @@ class Case:
 
     Attributes:
         evidence: What the provider opened, or None where it opened nothing for a drawn receipt; the verifier's own
-            note where a server that was asked gave none. A note that comes as bytes or file is no evidence.
+            note where a server that was asked gave none, or a finding that says why none can be judged. A note that
+            comes as bytes or file is no evidence.
         audio: The clip.
         request: The customer's own request, or None.
         receipt: The stored receipt, or None.
     """
 
-    evidence: Evidence | Unanswered | bytes | Path | None
+    evidence: Evidence | Unanswered | Finding | bytes | Path | None
     audio: AudioLike
     request: Request | bytes | Path | None = None
     receipt: Receipt | bytes | Path | None = None
@@ -95,8 +96,8 @@ def prepare(case: Case, model: Model, policy: Policy) -> Work:
     if case.evidence is None:
         work.findings.append(broken("opening.missing", "no evidence", "the evidence behind the drawn receipt"))
         return work
-    if isinstance(case.evidence, Unanswered):
-        work.findings.append(case.evidence.finding)
+    if isinstance(case.evidence, Unanswered | Finding):
+        work.findings.append(case.evidence.finding if isinstance(case.evidence, Unanswered) else case.evidence)
         return work
     try:
         record = case.evidence if isinstance(case.evidence, Evidence) else load_evidence(case.evidence)
