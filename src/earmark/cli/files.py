@@ -18,10 +18,11 @@ MANIFEST_KEYS = ("audio_filepath", "path", "audio")
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A file and the name by which its records are known, relative to the folder it was found in."""
+    """A file and the name by which its records are known, relative to the folder it was found in, if in one."""
 
     path: Path
     name: str
+    inside: bool = False
 
 
 def find_audio(given: Sequence[Path]) -> list[Named]:
@@ -83,15 +84,22 @@ def find_evidence(given: Sequence[Path]) -> list[Named]:
     found: list[Named] = []
     for path in given:
         if path.is_dir():
-            inside = sorted(p for s in RECORD_SUFFIXES for p in path.rglob(f"*.evidence{s}"))
+            inside = evidence_in(path)
             if not inside:
                 raise UsageError(f"{path} holds no *.evidence.json or *.evidence.msgpack")
-            found += [Named(p, _stem(p.relative_to(path).as_posix())) for p in inside]
+            found += inside
         elif not path.exists():
             raise UsageError(f"{path}: no such file or folder; give evidence that `earmark record` wrote")
         else:
             found.append(Named(path, _stem(path.name)))
     return found
+
+
+def evidence_in(folder: Path) -> list[Named]:
+    """Return the evidence in a folder, once for each name: of two files of one name, .json comes before .msgpack."""
+    inside = sorted(p for s in RECORD_SUFFIXES for p in folder.rglob(f"*.evidence{s}"))
+    by_name = {_stem(p.relative_to(folder).as_posix()): p for p in reversed(inside)}
+    return [Named(p, name, inside=True) for name, p in sorted(by_name.items())]
 
 
 def find_notes(given: Sequence[Path]) -> list[Named]:
@@ -151,10 +159,19 @@ def record_of(evidence: Named, given: Path | None, kind: str, alone: bool) -> Pa
         if not alone:
             raise UsageError(f"--{kind} names one file for many evidences; give the folder that holds them")
         return given
-    for suffix in RECORD_SUFFIXES:
-        if (found := given / f"{evidence.name}.{kind}{suffix}").is_file():
-            return found
+    if found := _record_in(given, evidence, kind):
+        return found
     raise UsageError(f"{given} holds no {evidence.name}.{kind}.json; give the folder of the stored {kind}s")
+
+
+def _record_in(folder: Path, evidence: Named, kind: str) -> Path | None:
+    places = (folder / f"{evidence.name}.{kind}{suffix}" for suffix in RECORD_SUFFIXES)
+    return next((place for place in places if place.is_file()), None)
+
+
+def asked_for(evidence: Named, requests: Path | None) -> bool:
+    """Tell whether a clip was asked for, as far as a folder of requests says."""
+    return requests is None or not requests.is_dir() or _record_in(requests, evidence, "request") is not None
 
 
 def find_receipts(given: Sequence[Path]) -> list[tuple[str, Receipt]]:

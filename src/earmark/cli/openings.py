@@ -8,13 +8,17 @@ from pathlib import Path
 
 from earmark.cli import files
 from earmark.cli.files import Named
-from earmark.errors import AudioError, EarmarkError, RecordError, UsageError
+from earmark.errors import AudioError, AudioFileNotFoundError, EarmarkError, RecordError, UsageError
 from earmark.probing import LEVELS
 from earmark.records import codec, lines
 from earmark.records.evidence import Evidence, load_evidence
 from earmark.records.receipt import Receipt
 from earmark.records.unanswered import Unanswered
+from earmark.records.verdict import Fault, Finding, unclear
 from earmark.rules import Case
+
+_UNREADABLE = unclear("opening.unreadable", "provider", "a folder, a pipe or a broken link", "a file with evidence")
+"""What stands in place of evidence where a folder holds something else by its name."""
 
 
 def cases_of(
@@ -39,16 +43,15 @@ def cases_of(
         return _with_notes(evidence, unanswered, audio, request, receipt)
     if drawn is None:
         found = files.find_evidence([Path(place) for place in evidence])
-        return found, [_case(item, audio, request, receipt, alone=len(found) == 1) for item in found]
+        return found, _cases(found, audio, request, receipt)
     if receipt is not None:
         raise UsageError("--drawn holds the receipts; leave out --receipt")
     found = [item for place in evidence for item in _opened(Path(place))]
     receipts = drawn_receipts(drawn)
     opened = _openings(receipts, found)
+    made = iter(_cases([item for item in opened if item], audio, request, None, alone=len(receipts) == 1))
     cases = [
-        Case(evidence=None, audio="", receipt=own)
-        if item is None
-        else replace(_case(item, audio, request, None, alone=len(receipts) == 1), receipt=own)
+        Case(evidence=None, audio="", receipt=own) if item is None else replace(next(made), receipt=own)
         for (own, _), item in zip(receipts, opened, strict=True)
     ]
     return [item or Named(Path(name), name) for (_, name), item in zip(receipts, opened, strict=True)], cases
@@ -59,7 +62,7 @@ def _with_notes(
 ) -> tuple[list[Named], list[Case]]:
     """Return evidence and notes together; no provider writes into the folder of the notes."""
     found = [item for place in evidence for item in _opened(Path(place))]
-    pairs = [(item, _case(item, audio, request, receipt, alone=False)) for item in found]
+    pairs = list(zip(found, _cases(found, audio, request, receipt, alone=False), strict=True))
     for item in files.find_notes([notes]):
         note = codec.load(item.path, Unanswered)
         pairs.append((item, Case(evidence=note, audio="", request=note.request)))
@@ -69,9 +72,41 @@ def _with_notes(
     return [item for item, _ in pairs], [case for _, case in pairs]
 
 
+def _cases(
+    found: Sequence[Named],
+    audio: Path | None,
+    request: Path | None,
+    receipt: Path | None,
+    *,
+    alone: bool | None = None,
+) -> list[Case]:
+    """Return the case of each evidence; one that belongs to no clip, among others that do, is a finding.
+
+    Raises:
+        UsageError: No evidence has its records.
+        AudioFileNotFoundError: No evidence has its clip.
+    """
+    made: list[Case] = []
+    errors: list[EarmarkError] = []
+    single = len(found) == 1 if alone is None else alone
+    for item in found:
+        try:
+            made.append(_case(item, audio, request, receipt, alone=single))
+        except (UsageError, AudioFileNotFoundError) as error:
+            errors.append(error)
+            if not item.inside:
+                raise
+            fault: Fault = "input" if files.asked_for(item, request) else "provider"
+            surplus = unclear("opening.surplus", fault, error, "evidence of a clip that was asked for")
+            made.append(Case(evidence=surplus, audio=""))
+    if errors and len(errors) == len(found):
+        raise errors[0]
+    return made
+
+
 def _case(item: Named, audio: Path | None, request: Path | None, receipt: Path | None, *, alone: bool) -> Case:
     return Case(
-        evidence=item.path,
+        evidence=_UNREADABLE if item.inside and not item.path.is_file() else item.path,
         audio=files.audio_of(item, audio, alone),
         request=files.record_of(item, request, "request", alone),
         receipt=files.record_of(item, receipt, "receipt", alone),
@@ -80,9 +115,7 @@ def _case(item: Named, audio: Path | None, request: Path | None, receipt: Path |
 
 def _opened(place: Path) -> list[Named]:
     """Return the evidence in a place; a folder without any holds no opening, which is for the verdict to say."""
-    if place.is_dir() and not any(place.rglob("*.evidence.*")):
-        return []
-    return files.find_evidence([place])
+    return files.evidence_in(place) if place.is_dir() else files.find_evidence([place])
 
 
 def check_depth(depth: int | None, budget: float, cases: Sequence[Case]) -> None:
@@ -108,7 +141,7 @@ def check_depth(depth: int | None, budget: float, cases: Sequence[Case]) -> None
 
 def _level(case: Case) -> str | None:
     """Return the level of what was opened; None where nothing can be read, which is for the verdict to say."""
-    if case.evidence is None or isinstance(case.evidence, Evidence | Unanswered):
+    if case.evidence is None or isinstance(case.evidence, Evidence | Unanswered | Finding):
         return case.evidence.level if isinstance(case.evidence, Evidence) else None
     try:
         record = load_evidence(case.evidence)
@@ -171,6 +204,6 @@ def _stem(name: str) -> str | None:
 
 def _digest(path: Path) -> str | None:
     try:
-        return load_evidence(path).digest()
+        return load_evidence(path).digest() if path.is_file() else None
     except (EarmarkError, AudioError):
         return None
