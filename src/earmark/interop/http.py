@@ -56,7 +56,7 @@ class _Watching(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
             made.keep = self._keep
             return made
 
-        return self.do_open(connection, request)  # type: ignore[arg-type]  # whatever makes a connection
+        return self.do_open(connection, request)
 
     def http_open(self, request: urllib.request.Request) -> Any:
         """Open a plain connection."""
