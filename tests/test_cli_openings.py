@@ -195,6 +195,31 @@ def test_an_audit_goes_on_behind_what_is_no_evidence(run, nano, opened, handed_i
     assert (rows[0]["score"], rows[1]["score"] is None) == ("infinite", False)
 
 
+def test_received_texts_are_compared_by_command(run, opened, handed_in, tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name in NAMES:
+        text = json.loads((opened / f"{name}.evidence.json").read_text())["text"]
+        (texts / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
+    base = ("--model", MODEL, "--profile", "provisional", "--audio", handed_in, "--request", handed_in, "--json")
+    assert run("verify", opened, *base, "--transcript", texts)[0] == 0
+    one = opened / "00.flac.evidence.json"
+    code, out, _ = run("verify", one, *base, "--transcript", texts / "01.flac.txt")
+    row = json.loads(out)
+    assert (code, [finding["code"] for finding in row["findings"]]) == (1, ["text.delivered"])
+    assert row["transcript"] == (texts / "00.flac.txt").read_text().strip()
+    (texts / "00.flac.txt").write_bytes(b"\xff")
+    (texts / "01.flac.txt").unlink()
+    for evidence, given, words in (
+        (one, texts, "no UTF-8"),
+        (opened / "01.flac.evidence.json", texts, "give an existing file"),
+        (opened, texts / "00.flac.txt", "one file for many"),
+    ):
+        code, _, err = run("verify", evidence, *base, "--transcript", given)
+        assert (code, words in err) == (3, True), err
+    assert run("verify", "--text", "words", *base, "--transcript", texts)[0] == 3
+
+
 # One commitment for two requests
 
 

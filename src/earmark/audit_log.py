@@ -95,11 +95,12 @@ def terms_digest(profile: Profile, **asked: Any) -> str:
 
 
 def records_digest(case: Case) -> str:
-    """Return what was handed in for one clip, evidence, request and receipt, as 16 hex digits.
+    """Return what was handed in for one clip, evidence, request, receipt and delivered text, as 16 hex digits.
 
     A record that is given as bytes or file counts by its bytes, and a file that cannot be read as none.
     """
     parts = [_digest(record) for record in (case.evidence, case.request, case.receipt)]
+    parts += [] if case.delivered is None else [_digest(case.delivered.encode("utf-8", "surrogatepass"))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:DIGITS]
 
 

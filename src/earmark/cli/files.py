@@ -174,6 +174,25 @@ def asked_for(evidence: Named, requests: Path | None) -> bool:
     return requests is None or not requests.is_dir() or _record_in(requests, evidence, "request") is not None
 
 
+def text_of(evidence: Named, given: Path, alone: bool) -> str:
+    """Return the text that was received for an evidence: of the file given, or of `NAME.txt` in a folder.
+
+    Raises:
+        UsageError: There is none, or one file is given for many evidences.
+        RecordError: It is no UTF-8.
+    """
+    if given.is_dir():
+        path = given / f"{evidence.name}.txt"
+    elif alone:
+        path = given
+    else:
+        raise UsageError("--transcript names one file for many evidences; give the folder that holds NAME.txt of each")
+    try:
+        return codec.read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path} is no UTF-8 text; expected the transcript that was received") from error
+
+
 def find_receipts(given: Sequence[Path]) -> list[tuple[str, Receipt]]:
     """Expand receipt files, folders of them, and text files with one short receipt per line.
 

@@ -113,6 +113,22 @@ def _case(item: Named, audio: Path | None, request: Path | None, receipt: Path |
     )
 
 
+def with_transcripts(found: Sequence[Named], cases: Sequence[Case], given: Path | None) -> list[Case]:
+    """Return the cases with the texts that the customer received; each was kept, where any was.
+
+    Raises:
+        UsageError: There is no text for an evidence.
+        RecordError: A text is no UTF-8.
+    """
+    if given is None:
+        return list(cases)
+    opened = [case.evidence is not None and not isinstance(case.evidence, Finding) for case in cases]
+    return [
+        replace(case, delivered=files.text_of(item, given, alone=len(cases) == 1)) if there else case
+        for item, case, there in zip(found, cases, opened, strict=True)
+    ]
+
+
 def _opened(place: Path) -> list[Named]:
     """Return the evidence in a place; a folder without any holds no opening, which is for the verdict to say."""
     return files.evidence_in(place) if place.is_dir() else files.find_evidence([place])

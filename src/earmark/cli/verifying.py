@@ -16,6 +16,7 @@ from earmark.cli.options import (
     Budget,
     BudgetLeast,
     ClipAudio,
+    Delivered,
     Depth,
     Device,
     Drawn,
@@ -70,6 +71,7 @@ def verify(
     audio: ClipAudio = None,
     request: StoredRequest = None,
     receipt: StoredReceipt = None,
+    transcript: Delivered = None,
     policy: Policy = None,
     drawn: Drawn = None,
     source: Annotated[
@@ -93,6 +95,8 @@ def verify(
     settings = loading(device, dtype, attention)
     if text or source != "earmark":
         _refuse_parts(budget, budget_least, depth)
+        if transcript is not None:
+            raise UsageError("--transcript is compared with evidence; leave it out with --text or --from")
     if source != "earmark":
         return responses.verify_responses(
             evidence,
@@ -110,6 +114,7 @@ def verify(
         return texts.verify_texts(evidence, model, audio, request, language, batch_size, as_json, settings)
     found, cases = openings.cases_of(evidence, audio, request, receipt, drawn)
     openings.check_depth(depth, budget, cases)
+    cases = openings.with_transcripts(found, cases, transcript)
     rules = load_policy(policy) if policy else None
     arithmetic = None if mode == "reexecute" else "float32"
     reference = load(model, arithmetic=arithmetic, **settings)

@@ -107,6 +107,7 @@ class Verdict:
         findings: Facts behind the outcome.
         fingerprint: Statistics of evidence against replay, or None where it did not come to a replay.
         attribution: Which deployment the evidence looks like, where it was asked for.
+        transcript: Text of the evidence, where it could be read.
         provenance: Model digest, library versions, device.
     """
 
@@ -118,6 +119,7 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
     fingerprint: Fingerprint | None = None
     attribution: str | None = None
+    transcript: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -158,6 +160,7 @@ class Verdict:
             "fingerprint": {n: lines.from_float(v) for n, v in fingerprint.items()} if fingerprint else None,
             "shape": {n: lines.from_float(v) for n, v in fingerprint.shape.items()} if fingerprint else None,
             "attribution": self.attribution,
+            "transcript": self.transcript,
             "provenance": dict(self.provenance),
         }
 
