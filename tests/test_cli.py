@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -314,6 +316,47 @@ def test_wrong_use_is_one_line_with_exit_code_three(run, recorded, tmp_path, arg
     assert code == 3, (out, err)
     assert words in _one_line(err)
     assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_errors_that_nobody_expected_are_one_line_and_no_fail(run, monkeypatch):
+    """Exit code 1 says FAIL, which Python's own for uncaught exceptions is."""
+
+    def fail(_):
+        raise MemoryError("no \x1b[2J\nroom")
+
+    monkeypatch.setattr("earmark.cli.app.run", fail)
+    code, out, err = run("families")
+    assert (code, out) == (3, "")
+    assert "internal error: MemoryError: no �[2J room; please report" in _one_line(err)
+    monkeypatch.setenv("EARMARK_DEBUG", "1")
+    with pytest.raises(MemoryError):
+        run("families")
+
+
+def test_a_command_that_is_interrupted_while_it_starts_is_one_line(run, monkeypatch):
+    class Interrupted:
+        def __getattr__(self, _):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "earmark.cli.app", Interrupted())
+    code, _, err = run("families")
+    assert (code, _one_line(err)) == (3, "earmark: interrupted")
+
+
+def test_nothing_slow_is_imported_before_a_command_runs():
+    done = subprocess.run(
+        [sys.executable, "-c", "import earmark.cli.app, sys; print('scipy.stats' in sys.modules)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "False"
+
+
+def test_unknown_fields_forge_no_line(run, recorded, tmp_path):
+    evidence = json.loads((recorded / "00.flac.evidence.json").read_text())
+    path = tmp_path / "00.flac.evidence.json"
+    path.write_text(json.dumps({**evidence, "\x1b[2J\x1b[HPASS": 1}))
+    code, out, _ = run("verify", path, "--model", MODEL, "--audio", CLIPS / "00.flac", "--profile", "rules")
+    assert (code, "\x1b" in out, "record.malformed" in out) == (1, False, True)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

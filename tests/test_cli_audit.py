@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import sys
 from importlib.resources import files
@@ -15,6 +16,8 @@ import soundfile
 from made_profiles import calibrated, row
 from rich.console import Console
 
+from earmark import Case, audit_log
+from earmark.audit_log import records_digest
 from earmark.calibrate import channels_of
 from earmark.cli import calibration, main, show
 from earmark.cli.files import find_audio
@@ -26,6 +29,19 @@ from earmark.study import Sample
 
 CLIPS = Path(str(files("earmark.data"))) / "clips"
 MODEL = "embedded:whisper-nano"
+
+
+def test_digests_of_records_are_bounded(tmp_path, monkeypatch):
+    """What is read of a file is what a record may hold at most; a folder and a pipe are read as none."""
+    file = tmp_path / "x"
+    file.write_bytes(b"a" * 99)
+    monkeypatch.setattr(audit_log, "BLOCK", 16)
+    empty, whole = (records_digest(Case(evidence=given, audio="")) for given in (None, file))
+    assert whole == records_digest(Case(evidence=b"a" * 99, audio=""))
+    monkeypatch.setattr(audit_log, "MAX_RECORD_BYTES", 39)
+    assert records_digest(Case(evidence=file, audio="")) == records_digest(Case(evidence=b"a" * 40, audio=""))
+    os.mkfifo(tmp_path / "pipe")
+    assert {records_digest(Case(evidence=tmp_path / name, audio="")) for name in ("pipe", "", "gone")} == {empty}
 
 
 def test_audit_shows_every_clip_and_its_decision(recorded, nano, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -109,6 +110,114 @@ def test_lists_that_are_none_are_named(run, handed_in, tmp_path):
         assert (code, words in err) == (3, True)
     assert run(*base, tmp_path / "gone")[0] == 3
     assert "leave out --receipt" in run(*base, damaged, "--receipt", handed_in)[2]
+
+
+# What else lies in a provider's folder
+
+
+def _folder(place: Path) -> None:
+    place.mkdir()
+
+
+def _broken_link(place: Path) -> None:
+    place.symlink_to("nowhere")
+
+
+def _pipe(place: Path) -> None:
+    os.mkfifo(place)
+
+
+def _undrawn(run, opened, handed_in):
+    places = [word for name in ("--audio", "--request", "--receipt") for word in (name, handed_in)]
+    base = ("--model", MODEL, "--profile", "provisional", "--json")
+    code, out, err = run("verify", opened, *base, *places)
+    rows = [json.loads(line) for line in out.splitlines()]
+    return code, {Path(row["evidence"]).name: (row["outcome"], row["fault"], row["findings"]) for row in rows}, err
+
+
+@pytest.mark.parametrize("make", [_folder, _broken_link, _pipe])
+def test_what_is_no_file_is_the_finding_of_its_clip(run, drawn, opened, handed_in, make):
+    place = opened / "00.flac.evidence.json"
+    place.unlink()
+    make(place)
+    code, rows, _ = _undrawn(run, opened, handed_in)
+    outcome, fault, findings = rows[place.name]
+    assert (outcome, fault, findings[0]["code"]) == ("INCONCLUSIVE", "provider", "opening.unreadable")
+    assert (code, rows["01.flac.evidence.json"][0]) == (2, "PASS")
+    code, rows = _rows(run, opened, drawn(), handed_in)
+    assert (code, rows["00.flac"], rows["01.flac"][0]) == (2, ("INCONCLUSIVE", ["opening.unreadable"]), "PASS")
+
+
+def test_evidence_that_nobody_asked_for_is_the_finding_of_its_clip(run, opened, handed_in):
+    """One stray file does not end the verification of the others; where all are strays, the folder is wrong."""
+    shutil.copy(opened / "00.flac.evidence.json", opened / "99.flac.evidence.json")
+    code, rows, _ = _undrawn(run, opened, handed_in)
+    assert [row[:2] for row in rows.values()] == [("PASS", None), ("PASS", None), ("INCONCLUSIVE", "provider")]
+    assert (code, rows["99.flac.evidence.json"][2][0]["code"]) == (2, "opening.surplus")
+    for name in NAMES:
+        (opened / f"{name}.evidence.json").unlink()
+    code, rows, err = _undrawn(run, opened, handed_in)
+    assert (code, rows, "99.flac does not exist" in err) == (3, {}, True), "none of them has a clip"
+
+
+def test_a_clip_that_the_customer_lost_is_no_fault_of_the_provider(run, opened, handed_in, tmp_path):
+    mine = Path(shutil.copytree(handed_in, tmp_path / "mine"))
+    (mine / "00.flac").unlink()
+    code, rows, _ = _undrawn(run, opened, mine)
+    assert [row[:2] for row in rows.values()] == [("INCONCLUSIVE", "input"), ("PASS", None)]
+    assert code == 2
+
+
+def test_a_clip_has_one_opening(run, drawn, opened, handed_in):
+    """Of two files of one name, .json counts; files of other kinds count as none."""
+    (opened / "00.flac.evidence.msgpack").write_bytes(b"spoilt")
+    (opened / "01.flac.evidence.txt").touch()
+    code, rows, _ = _undrawn(run, opened, handed_in)
+    assert (code, sorted(rows)) == (0, [f"{name}.evidence.json" for name in NAMES])
+    for name in NAMES:
+        (opened / f"{name}.evidence.json").unlink()
+    (opened / "00.flac.evidence.msgpack").unlink()
+    code, rows = _rows(run, opened, drawn(), handed_in)
+    assert (code, {codes[0] for _, codes in rows.values()}) == (1, {"opening.missing"})
+
+
+def test_an_audit_goes_on_behind_what_is_no_evidence(run, nano, opened, handed_in, tmp_path):
+    calibrated(nano).save(tmp_path / "profile")
+    (opened / "00.flac.evidence.json").unlink()
+    (opened / "00.flac.evidence.json").mkdir()
+    shutil.copy(opened / "01.flac.evidence.json", opened / "01.flac.evidence.msgpack")
+    places = [word for name in ("--audio", "--request", "--receipt") for word in (name, handed_in)]
+    log = ("--profile", tmp_path / "profile", "--log", tmp_path / "log", "--json")
+    code, out, _ = run("audit", opened, "--model", MODEL, *places, *log)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 2, "two clips are too few to decide"
+    assert [row["findings"] for row in rows[:2]] == [["opening.unreadable"], []]
+    assert (rows[0]["score"], rows[1]["score"] is None) == ("infinite", False)
+
+
+def test_received_texts_are_compared_by_command(run, opened, handed_in, tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name in NAMES:
+        text = json.loads((opened / f"{name}.evidence.json").read_text())["text"]
+        (texts / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
+    base = ("--model", MODEL, "--profile", "provisional", "--audio", handed_in, "--request", handed_in, "--json")
+    assert run("verify", opened, *base, "--transcript", texts)[0] == 0
+    one = opened / "00.flac.evidence.json"
+    code, out, _ = run("verify", one, *base, "--transcript", texts / "01.flac.txt")
+    row = json.loads(out)
+    assert (code, [finding["code"] for finding in row["findings"]]) == (1, ["text.delivered"])
+    assert row["transcript"] == (texts / "00.flac.txt").read_text().strip()
+    (texts / "00.flac.txt").write_bytes(b"\xff")
+    (texts / "01.flac.txt").unlink()
+    for evidence, given, words in (
+        (one, texts, "no UTF-8"),
+        (opened / "01.flac.evidence.json", texts, "give an existing file"),
+        (opened, texts / "00.flac.txt", "one file for many"),
+    ):
+        code, _, err = run("verify", evidence, *base, "--transcript", given)
+        assert (code, words in err) == (3, True), err
+    assert run("verify", "--text", "words", *base, "--transcript", texts)[0] == 3
 
 
 # One commitment for two requests

@@ -158,8 +158,23 @@ def test_another_language_than_the_detected_one_fails(nano, clips):
     evidence = earmark.record(nano, clip.request, clip.audio, level="compact")
     assert _verify(evidence, clip, nano).outcome == "PASS"
     trace = msgspec.msgpack.decode(evidence.segments[0].trace, type=CompactTrace)
-    other = (trace.language + 1) % len(nano.languages)
-    assert "statistics.language_margin" in _codes(_verify(_with(evidence, language=other), clip, nano))
+    other = _with(evidence, language=(trace.language + 1) % len(nano.languages))
+    assert "statistics.language_margin" in _codes(_verify(other, clip, nano))
+    calibrated = {"profile": None, "attribution": "never"}
+    assert _codes(_verify(evidence, clip, nano, **calibrated)) == []
+    verdict = _verify(other, clip, nano, **calibrated)
+    assert (verdict.outcome, "margin.exceeded" in _codes(verdict)) == ("FAIL", True)
+
+
+def test_a_language_that_lost_a_near_tie_stays(nano, clips, monkeypatch):
+    """Which language is best is a choice like any other: beyond a near-tie a rule is broken, and none below."""
+    clip = Clip(audio=clips[0].audio, request=earmark.request(clips[0].audio))
+    evidence = earmark.record(nano, clip.request, clip.audio, level="compact")
+    trace = msgspec.msgpack.decode(evidence.segments[0].trace, type=CompactTrace)
+    other = _with(evidence, language=(trace.language + 1) % len(nano.languages))
+    monkeypatch.setattr("earmark.verifiers._autoregressive_choice.TIE_NATS", {"fp32": 100.0})
+    codes = [finding.code for finding in _verify(other, clip, nano, profile="rules").findings]
+    assert ("margin.exceeded" in codes, "margin.near_tie" in codes) == (False, True)
 
 
 def _with(evidence, **changes):

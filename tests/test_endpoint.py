@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import json
+import socket
 import threading
 import time
 import wave
@@ -249,6 +250,36 @@ def test_what_goes_wrong_has_a_name_and_is_never_a_verdict_of_cheating(server, q
         record_endpoint(_endpoint(server, timeout_s=timeout_s), clip.request, clip.audio, qwen)
     finding = finding_of(caught.value)
     assert (finding.code, finding.severity, finding.fault) == (code, "inconclusive", fault)
+
+
+DRIPS = {
+    "headers": ("http", b"HTTP/1.1 200 OK\r\n", "endpoint.timeout"),
+    "reason": ("http", b"HTTP/1.1 500 No\r\nContent-Length: 99\r\n\r\n", "endpoint.failed"),
+    "handshake": ("https", b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03", "endpoint.timeout"),
+}
+
+
+@pytest.mark.parametrize("name", DRIPS)
+def test_what_drips_is_cut_when_the_time_is_over(name):
+    """Headers, the reason of a refusal and a handshake, byte by byte: no single wait lasts long."""
+
+    scheme, first, code = DRIPS[name]
+
+    def drip() -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(first)
+            for _ in range(100):
+                connection.sendall(b"X")
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=drip, daemon=True).start()
+        begun = time.monotonic()
+        with pytest.raises(EndpointError) as caught:
+            http.post(f"{scheme}://127.0.0.1:{listening.getsockname()[1]}/v1", b"{}", {}, timeout_s=0.5)
+    assert (caught.value.code, caught.value.fault) == (code, "provider")
+    assert time.monotonic() - begun < 5
 
 
 def test_addresses_that_are_none_are_named(qwen, spoken):

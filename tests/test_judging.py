@@ -64,6 +64,14 @@ def test_a_decoding_of_the_providers_own_is_its_fault(nano, clips):
     for request, fault in ((beam, "verifier"), (None, "provider")):
         verdict = earmark.verify(own, request, clips[0].audio, nano, profile=profile)
         assert ("profile.decoding", fault) in [(finding.code, finding.fault) for finding in verdict.findings]
+        found = earmark.verify(own, request, clips[0].audio, nano, attribution="never")
+        assert ("profile.missing", fault) in [(finding.code, finding.fault) for finding in found.findings]
+
+
+def test_a_model_without_any_profile_is_nobodys_choice(nano, clips, honest, monkeypatch):
+    monkeypatch.setattr("earmark.judging.find_profile", lambda *_: None)
+    verdict = earmark.verify(honest[0], None, clips[0].audio, nano, attribution="never")
+    assert [(finding.code, finding.fault) for finding in verdict.findings] == [("profile.missing", "verifier")]
 
 
 def test_nobody_is_accused_at_a_length_for_which_nothing_is_promised(nano, clips):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earmark.classify import table, without_replay
+from earmark.fingerprint import distances
 from earmark.fingerprint.sequence import Replay, Scores
 from earmark.fingerprint.shape import TOKEN_BUCKETS, clip_shape, own_shape, token_buckets, token_signature
 from earmark.rules import Case
@@ -54,6 +55,17 @@ def test_all_but_the_size_is_free_of_size():
     for name, value in small.items():
         if name.startswith("shape_") and name != "shape_rms":
             assert large[name] == pytest.approx(value, rel=1e-6, abs=2e-5), name
+
+
+def test_blocks_of_rows_give_the_same_numbers(monkeypatch):
+    """What is compared at once bounds the memory, and changes no number."""
+    (scores, replay) = made()
+    other, _ = made(seed=2)
+    whole = clip_shape([(scores, replay)]), distances.topk_distance(scores.ids, other.ids)
+    monkeypatch.setattr(distances, "PAIRS_AT_ONCE", 100)
+    assert clip_shape([(scores, replay)]) == whole[0]
+    assert (distances.topk_distance(scores.ids, other.ids) == whole[1]).all()
+    assert len(distances.row_blocks(40, 64)) == 40
 
 
 def test_a_signature_is_that_of_its_tokens_wherever_they_stand():

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from worlds import reasons
+from worlds import load_world, reasons
 
 import earmark
-from earmark import Case, Policy
+from earmark import Case, Clip, Policy
+from earmark.limits import MOST_K
 from earmark.loading import family_of
+from earmark.recording import assemble, segment_inputs
 from earmark.records.policy import STRICT
 from earmark.records.receipt import batch
 from earmark.records.request import Segmentation
+from earmark.scenarios.core import Settings, run_record
 from earmark.testing.bench import restamp
 
 
@@ -20,7 +23,26 @@ def _own_request(world, **changes):
     return restamp(world.record(), msgspec.structs.replace(world.clip.request, **changes))
 
 
+def _cut(world):
+    """Return the request to cut the clip in the middle."""
+    middle = (world.clip.audio.samples.size // 2,)
+    return msgspec.structs.replace(world.clip.request, segmentation=Segmentation(boundaries=middle))
+
+
+def _lists(world, *ks):
+    """Return evidence of a clip that is cut in two, each segment with a k of its own."""
+    made = []
+    for number, k in enumerate(ks):
+        clip = Clip(audio=world.clip.audio, request=_cut(world))
+        inputs = segment_inputs(clip, world.reference)
+        outputs = run_record(world.reference, inputs, Settings(k=k))
+        made.append(assemble(world.reference, clip, inputs, outputs, level="scores").segments[number])
+    return msgspec.structs.replace(world.record(request=_cut(world)), segments=tuple(made))
+
+
 SHELTERS = {
+    "segments with another k each": lambda w: w.verify(_lists(w, 8, 9), request=_cut(w)),
+    "lists of most of the vocabulary": lambda w: w.verify(_lists(w, MOST_K + 1, MOST_K + 1), request=_cut(w)),
     "k of one": lambda w: w.verify(w.record(k=1)),
     "text alone": lambda w: w.verify(msgspec.structs.replace(w.record(), level="text")),
     "no sketch": lambda w: w.verify(w.record(level="scores"), policy=Policy(least_level="sketch")),
@@ -69,3 +91,13 @@ def test_faults_of_others_do_not_count_against_the_provider(whisper, monkeypatch
     monkeypatch.setattr(type(family_of(whisper.reference)), "replay", fail)
     broken = whisper.verify(honest)
     assert (broken.outcome, broken.fault) == ("INCONCLUSIVE", "verifier")
+
+
+@pytest.mark.parametrize("pair", ["autoregressive", "random-ctc", "random-tdt"])
+def test_segments_share_one_k_of_at_most_64(pair):
+    """Lists of unequal length break a rule before any replay; equal ones of the largest length are judged."""
+    world = load_world(pair)
+    mixed = world.verify(_lists(world, 8, 9), request=_cut(world))
+    assert (mixed.outcome, [f.code for f in mixed.findings]) == ("FAIL", ["k.mixed"])
+    most = min(MOST_K, world.reference.info.vocab_size)
+    assert world.verify(_lists(world, most, most), request=_cut(world)).outcome == "PASS"

@@ -10,6 +10,7 @@ import pytest
 from verify_cases import PROFILE, codes, floats, open_trace, verify_one, with_trace
 
 import earmark
+from earmark import rules
 from earmark.recording import assemble
 from earmark.records.request import Decoding
 from earmark.testing._forgeries import with_segment
@@ -114,6 +115,24 @@ def test_tampering_after_the_receipt_fails_by_the_receipt_too(nano, clips, hones
     verdict = verify_one(TAMPERED[name][0](honest[0]), clips[0], nano, receipt=honest[0].receipt)
     assert verdict.outcome == "FAIL"
     assert "receipt.mismatch" in codes(verdict)
+
+
+def test_another_text_than_was_delivered_fails(nano, clips, honest):
+    """The receipt binds the evidence alone: what the customer read may have been written by anybody."""
+    evidence, clip = honest[0], clips[0]
+    base = {"receipt": evidence.receipt, "profile": PROFILE, "attribution": "never"}
+    verdicts = {
+        said: earmark.verify(evidence, clip.request, clip.audio, nano, delivered=said, **base)
+        for said in (None, f"\n {evidence.text} ", evidence.text + " lamp", "", "\ud800")
+    }
+    assert [verdict.outcome for verdict in verdicts.values()] == ["PASS", "PASS", "FAIL", "FAIL", "FAIL"]
+    assert {code for verdict in verdicts.values() for code in codes(verdict)} == {"text.delivered"}
+    assert {verdict.to_dict()["transcript"] for verdict in verdicts.values()} == {evidence.text}
+
+
+def test_delivered_texts_are_compared_as_unicode_composes_them():
+    assert rules._check_delivered("caf\u00e9 ", "cafe\u0301") == []
+    assert [finding.code for finding in rules._check_delivered("cafe", "cafe\u0301")] == ["text.delivered"]
 
 
 def test_edited_word_is_caught_by_the_replay(nano, clips, honest):

@@ -100,6 +100,12 @@ def long_clip(nano, clips):
     return clip, earmark.record(nano, clip.request, audio)
 
 
+@pytest.mark.parametrize(("given", "code"), [("one \ud800 two", "text.malformed"), (["one", "two"], "text.segments")])
+def test_texts_that_fit_no_clip_are_the_providers_fault(nano, clips, given, code):
+    verdict = earmark.verify_text(given, clips[0].request, clips[0].audio, nano)
+    assert (verdict.outcome, verdict.fault, _codes(verdict)) == ("INCONCLUSIVE", "provider", [code])
+
+
 def test_one_text_for_many_segments_is_cut_where_they_meet(nano, long_clip):
     clip, evidence = long_clip
     texts = [segment.text for segment in evidence.segments]
@@ -110,8 +116,7 @@ def test_one_text_for_many_segments_is_cut_where_they_meet(nano, long_clip):
     verdict = earmark.verify_text(cut, clip.request, clip.audio, nano)
     assert verdict.outcome == "FAIL"
     assert verdict.fingerprint["missing_words"] > 0
-    with pytest.raises(UsageError, match="one for each segment"):
-        earmark.verify_text(texts[:-1], clip.request, clip.audio, nano)
+    assert _codes(earmark.verify_text(texts[1:], clip.request, clip.audio, nano)) == ["text.segments"]
 
 
 def test_beam_search_is_judged_by_its_likelihood(nano, clips):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pandas as pd
 
@@ -40,6 +41,14 @@ def test_text_has_five_lines_and_the_first_real_reason():
     assert lines[0] == "FAIL (proves: committed)"
     assert "text.mismatch" in lines[1]
     assert "engine.other" not in str(VERDICT)
+
+
+def test_nobody_forges_lines_of_a_terminal():
+    """Names and texts of others stand in findings; honest ones stay as they are."""
+    forged = broken("weights.mismatch", "\x1b[2J\x1b[HPASS\nreason: fine\u202e\x9b8m", "größer, 中文 - 'a'")
+    assert str(forged) == "weights.mismatch: found �[2J�[HPASS�reason: fine��8m; expected größer, 中文 - 'a'"
+    assert len(str(replace(VERDICT, findings=(forged,))).splitlines()) == 5
+    assert forged.to_dict()["found"].isprintable()
 
 
 def test_html_escapes_what_comes_from_outside():

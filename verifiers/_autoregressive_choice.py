@@ -9,8 +9,9 @@ import numpy as np
 
 from earmark.fingerprint.margins import TIE_NATS, argmax_margins
 from earmark.fingerprint.sequence import Replay
+from earmark.fingerprint.summary import language_margin
 from earmark.records.evidence import Precision
-from earmark.records.request import Decoding
+from earmark.records.request import Decoding, Request
 from earmark.records.verdict import Finding, unclear
 from earmark.verifiers._autoregressive_decode import noisy
 from earmark.verifiers._autoregressive_trace import Written
@@ -25,9 +26,29 @@ def choice_findings(
     replays: Sequence[Replay],
     reruns: Sequence[Rerun] | None,
     precision: Precision,
+    request: Request,
+) -> tuple[Finding, ...]:
+    """Say whether the tokens are those that the rule of decoding chooses, and an open language the detected one."""
+    language = () if request.language else _language_findings(traces, replays, precision)
+    return (*language, *_token_findings(traces, replays, reruns, precision, request.decoding))
+
+
+def _language_findings(
+    traces: Sequence[Written], replays: Sequence[Replay], precision: Precision
+) -> tuple[Finding, ...]:
+    """Say whether the language of each segment is the best; it decides the prompt, before any token."""
+    margins = [language_margin(t.scores, r.scores) for t, r in zip(traces, replays, strict=True)]
+    known = np.array([margin for margin in margins if margin is not None])
+    return margin_findings(known, TIE_NATS[precision], precision, "detected languages") if known.size else ()
+
+
+def _token_findings(
+    traces: Sequence[Written],
+    replays: Sequence[Replay],
+    reruns: Sequence[Rerun] | None,
+    precision: Precision,
     decoding: Decoding,
 ) -> tuple[Finding, ...]:
-    """Say whether the tokens are those that the rule of decoding chooses."""
     tie = TIE_NATS[precision]
     again: tuple[Finding, ...] = ()
     if reruns is not None:

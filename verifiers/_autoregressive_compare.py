@@ -51,7 +51,7 @@ def compare(
     names = tuple(statistic.name for statistic in STATISTICS)
     return Comparison(
         fingerprint=Fingerprint(family, names, tuple(values[name] for name in names), shape=_shape(traces, replays)),
-        findings=choice_findings(traces, replays, reruns, model.info.precision, request.decoding),
+        findings=choice_findings(traces, replays, reruns, model.info.precision, request),
         positions=sum(len(trace.emitted) for trace in traces),
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 from earmark.errors import TraceError, UsageError
 from earmark.fingerprint.sequence import Replay, Scores
 from earmark.fingerprint.sketch import VALUES
+from earmark.limits import MOST_K
 from earmark.protocols import AutoregressiveModel, Reported
 from earmark.records.evidence import Segment
 from earmark.records.request import Request
@@ -73,7 +74,7 @@ def reported_scores(reported: Reported, model: AutoregressiveModel) -> tuple[tup
     Each list is sorted, and ends where a value is missing: what is not listed is no better than what is. Tokens that
     fill a list up have no value. An end token that was not shown is added.
     """
-    rows, k = [*reported.top], max(1, reported.k)
+    rows, k = [*reported.top], min(MOST_K, max(1, reported.k))
     ids, chosen = [*reported.ids], [*reported.logprobs]
     if reported.ended and (not ids or ids[-1] not in model.stop_ids):
         ids, chosen, rows = [*ids, model.end_id], [*chosen, float("nan")], [*rows, ()]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.errors import TraceError, UsageError
+from earmark.limits import MOST_K
 from earmark.protocols import Model
 from earmark.records.policy import Policy
 from earmark.records.verdict import Finding, broken, unclear
@@ -166,10 +167,15 @@ def check_chosen(ids: Ints, logprobs: Floats, chosen: Floats, emitted: Sequence[
 
 
 def review_lists(logprobs: Sequence[Floats], policy: Policy) -> list[Finding]:
-    """Say whether the lists of one clip are as long and as complete as the policy asks; each (positions, k)."""
-    k = min(values.shape[1] for values in logprobs)
+    """Say whether the lists of one clip are equally long, and as long and complete as asked; each (positions, k)."""
+    lengths = sorted({values.shape[1] for values in logprobs})
+    k, most = lengths[0], lengths[-1]
     censored = float(np.mean(np.concatenate([np.isnan(values).ravel() for values in logprobs])))
     findings = []
+    if k != most:
+        findings.append(broken("k.mixed", f"segments with k = {', '.join(map(str, lengths))}", "one k for the clip"))
+    if most > MOST_K:
+        findings.append(unclear("k.high", "provider", f"k = {most}", f"at most {MOST_K}"))
     if k < policy.least_k:
         findings.append(unclear("k.low", "provider", f"k = {k}", f"at least {policy.least_k}"))
     if censored > policy.max_censored_share:

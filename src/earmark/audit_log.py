@@ -15,11 +15,14 @@ import msgspec
 from earmark.errors import RecordError
 from earmark.profiles import Profile
 from earmark.records import lines
-from earmark.records.codec import Record
+from earmark.records.codec import MAX_RECORD_BYTES, Record
+from earmark.records.verdict import Finding
 from earmark.rules import Case
 
 DIGITS = 16
 """Hexadecimal digits of a digest that a line keeps."""
+BLOCK = 1 << 20
+"""Bytes of a file that are hashed at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,23 +100,38 @@ def terms_digest(profile: Profile, **asked: Any) -> str:
 
 
 def records_digest(case: Case) -> str:
-    """Return what was handed in for one clip, evidence, request and receipt, as 16 hex digits.
+    """Return what was handed in for one clip, evidence, request, receipt and delivered text, as 16 hex digits.
 
     A record that is given as bytes or file counts by its bytes, and a file that cannot be read as none.
     """
     parts = [_digest(record) for record in (case.evidence, case.request, case.receipt)]
+    parts += [] if case.delivered is None else [_digest(case.delivered.encode("utf-8", "surrogatepass"))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:DIGITS]
 
 
-def _digest(record: Record | bytes | str | os.PathLike[str] | None) -> str:
+def _digest(record: Record | Finding | bytes | str | os.PathLike[str] | None) -> str:
     if record is None:
         return ""
+    if isinstance(record, Finding):
+        return record.code
     if isinstance(record, Record):
         return record.digest()
     try:
-        return hashlib.sha256(record if isinstance(record, bytes) else Path(record).read_bytes()).hexdigest()
+        return hashlib.sha256(record).hexdigest() if isinstance(record, bytes) else _digest_of_file(Path(record))
     except OSError:
         return ""  # the verdict says what is wrong with it
+
+
+def _digest_of_file(path: Path) -> str:
+    """Return the digest of what is read of a record, never more than a record may hold."""
+    if not path.is_file():
+        return ""
+    digest, left = hashlib.sha256(), MAX_RECORD_BYTES + 1
+    with path.open("rb") as file:
+        while left and (block := file.read(min(left, BLOCK))):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
 
 
 def read_log(path: str | os.PathLike[str], terms: str) -> Iterator[tuple[int, Entry]]:

@@ -105,7 +105,10 @@ class Judge:
             notes = (*((unfit,) if unfit else ()), *self.length(strategy=strategy, level=level, seconds=seconds))
             return replace(own, findings=(*own.findings, *notes))
         expected = "a profile of this model (`earmark calibrate`), or profile='provisional' for documented bounds"
-        return Judgement(findings=(unclear("profile.missing", "verifier", "no profile", expected),))
+        # a decoding that the provider chose is its fault where the usual one would have been judged
+        left = chose and chosen != RULES and self._find("greedy", level) is not None
+        found = f"no profile of {strategy} decoding" if left else "no profile"
+        return Judgement(findings=(unclear("profile.missing", "provider" if left else "verifier", found, expected),))
 
     def recipes(self, strategy: str, level: str) -> tuple[str, ...]:
         """Return the known cheats whose direction the profile of such clips looks along."""

@@ -9,6 +9,8 @@ TOKENS_FREE = 16
 
 DEFAULT_K = 8
 """Listed tokens per position."""
+MOST_K = 64
+"""Most listed tokens per position that are compared: what a comparison takes grows with their square."""
 
 
 def max_tokens(samples: int) -> int:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from earmark import audio as audio_module
 from earmark.audio import CanonicalAudio
 from earmark.errors import UsageError
-from earmark.limits import DEFAULT_K
+from earmark.limits import DEFAULT_K, MOST_K
 from earmark.loading import family_of
 from earmark.protocols import Advance, Family, Model, SegmentInput, SegmentOutput
 from earmark.records.evidence import Claim, Evidence, Level, Segment, join_texts
@@ -165,6 +165,9 @@ def record_many(
     """Record many clips; segments of different clips share a batch. Yields evidence in order."""
     family, step = family_of(model), advance or _ignore
     check_level(level, family)
+    if k > MOST_K:
+        largest = min(MOST_K, model.info.vocab_size)
+        raise UsageError(f"k = {k}; evidence of {model.info.name} lists between 1 and {largest} tokens per position")
     for group in _groups(clips, batch_size):
         cut = [segment_inputs(_same_audio(clip), model) for clip in group]
         inputs = [item for items in cut for item in items]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,16 +31,19 @@ class Case:
 
     Attributes:
         evidence: What the provider opened, or None where it opened nothing for a drawn receipt; the verifier's own
-            note where a server that was asked gave none. A note that comes as bytes or file is no evidence.
+            note where a server that was asked gave none, or a finding that says why none can be judged. A note that
+            comes as bytes or file is no evidence.
         audio: The clip.
         request: The customer's own request, or None.
         receipt: The stored receipt, or None.
+        delivered: The text that the customer received, or None where nobody kept it.
     """
 
-    evidence: Evidence | Unanswered | bytes | Path | None
+    evidence: Evidence | Unanswered | Finding | bytes | Path | None
     audio: AudioLike
     request: Request | bytes | Path | None = None
     receipt: Receipt | bytes | Path | None = None
+    delivered: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,8 +99,8 @@ def prepare(case: Case, model: Model, policy: Policy) -> Work:
     if case.evidence is None:
         work.findings.append(broken("opening.missing", "no evidence", "the evidence behind the drawn receipt"))
         return work
-    if isinstance(case.evidence, Unanswered):
-        work.findings.append(case.evidence.finding)
+    if isinstance(case.evidence, Unanswered | Finding):
+        work.findings.append(case.evidence.finding if isinstance(case.evidence, Unanswered) else case.evidence)
         return work
     try:
         record = case.evidence if isinstance(case.evidence, Evidence) else load_evidence(case.evidence)
@@ -117,6 +121,7 @@ def prepare(case: Case, model: Model, policy: Policy) -> Work:
     if work.evidence is None:
         return work
     work.findings += _check_claim(work.evidence, work.request, model, policy)
+    work.findings += _check_delivered(case.delivered, work.evidence.text)
     if work.open and work.audio is not None:
         _read_traces(work, work.evidence, work.audio, work.request, model=model, policy=policy)
     return work
@@ -283,6 +288,17 @@ def _read_traces(
 
 def _some(pieces: Sequence[tuple[int, int]]) -> str:
     return f"{len(pieces)} segments {list(pieces[:4])}{'...' if len(pieces) > 4 else ''}"
+
+
+def _check_delivered(delivered: str | None, text: str) -> list[Finding]:
+    """Say whether the customer received the text of the evidence, but for white space around it and Unicode's NFC."""
+    if delivered is None or _composed(delivered) == _composed(text):
+        return []
+    return [broken("text.delivered", repr(delivered.strip()[:60]), f"{text.strip()[:60]!r}, the evidence's text")]
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def _check_text(evidence: Evidence, model: Model) -> list[Finding]:

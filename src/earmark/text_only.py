@@ -71,7 +71,7 @@ def verify_text(
 
     Raises:
         AudioFileNotFoundError: The clip does not exist.
-        UsageError: The model's family cannot score text, or entries and segments differ in number.
+        UsageError: The model's family cannot score text.
 
     Example:
         >>> import earmark
@@ -98,6 +98,11 @@ def verify_text(
     inputs = segment_inputs(Clip(audio=canonical, request=asked), reference)
     given = [TextSegment(text=text)] if isinstance(text, str) else [_segment(entry) for entry in text]
     whole = " ".join(segment.text.strip() for segment in given).strip()
+    if any("\ud800" <= letter <= "\udfff" for letter in whole):
+        halves = unclear(
+            "text.malformed", "provider", "half a character, a lone surrogate", "a text of whole characters"
+        )
+        return _verdict([halves], None, reference)
     limit = LONGEST_WORD * max_tokens(len(canonical.samples))
     if len(whole) > limit:
         found = f"{len(whole)} letters for {canonical.seconds:.1f} s"
@@ -105,7 +110,9 @@ def verify_text(
     model = reference.in_float32()
     parts = _parts(given, inputs, model, batch_size) if isinstance(text, str) else given
     if len(parts) != len(inputs):
-        raise UsageError(f"{len(parts)} texts for {len(inputs)} segments; give one text, or one for each segment")
+        found = f"{len(parts)} texts for {len(inputs)} segments"
+        odd = unclear("text.segments", "provider", found, "one text, or one for each segment")
+        return _verdict([odd], None, reference)
     texts = [part.text for part in parts]
     scores = family.text_scores(model, inputs, texts, batch_size=batch_size, advance=lambda _: None)
     findings, fingerprint = _judge(scores, parts, reference, seconds=canonical.seconds, raw=raw)

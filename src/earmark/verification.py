@@ -40,6 +40,7 @@ def verify(
     reference: Model,
     *,
     receipt: Receipt | bytes | Path | None = None,
+    delivered: str | None = None,
     policy: Policy | None = None,
     profile: ProfileLike = None,
     mode: Mode = "replay",
@@ -56,6 +57,8 @@ def verify(
         audio: The clip.
         reference: The verifier's own copy of the claimed model.
         receipt: The stored receipt that came with the text; never the one made from this evidence.
+        delivered: The text that the customer received; the evidence's must be the same, but for white space around it
+            and Unicode's NFC. None compares nothing.
         policy: What is accepted; by default `Policy()`.
         profile: A calibrated profile or its folder; `provisional` for documented bounds; `rules` for rules alone, by
             which nothing can PASS; None looks for the calibrated profile of the model.
@@ -75,7 +78,7 @@ def verify(
         AudioError: The audio cannot be used.
         UsageError: A file is missing, an option has no such value, or the profile is of another model.
     """
-    case = Case(evidence=evidence, request=request, audio=audio, receipt=receipt)
+    case = Case(evidence=evidence, request=request, audio=audio, receipt=receipt, delivered=delivered)
     limit = budget if isinstance(budget, Budget) else Budget(share=budget, least=1)
     options: dict[str, Any] = {"mode": mode, "attribution": attribution, "recipes": recipes, "batch_size": batch_size}
     return next(verify_many([case], reference, policy=policy, profile=profile, budget=limit, **options))
@@ -172,6 +175,7 @@ def _judge(work: Work, model: Model, judge: Judge) -> Verdict:
         p_value=judgement.p_value,
         findings=tuple(work.findings),
         fingerprint=fingerprint,
+        transcript=None if work.evidence is None else work.evidence.text,
         provenance=provenance(model),
     )
 

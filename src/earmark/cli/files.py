@@ -20,7 +20,7 @@ MANIFEST_KEYS = ("audio_filepath", "path", "audio")
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A file and the name by which its records are known, relative to the folder it was found in.
+    """A file and the name by which its records are known, relative to the folder it was found in, if in one (`inside`).
 
     What belongs to evidence is None where no manifest names it.
     """
@@ -30,6 +30,7 @@ class Named:
     audio: Path | None = None
     request: Path | None = None
     receipt: Path | None = None
+    inside: bool = False
 
 
 def find_audio(given: Sequence[Path]) -> list[Named]:
@@ -92,10 +93,10 @@ def find_evidence(given: Sequence[Path]) -> list[Named]:
     found: list[Named] = []
     for path in given:
         if path.is_dir():
-            inside = sorted(p for s in RECORD_SUFFIXES for p in path.rglob(f"*.evidence{s}"))
+            inside = evidence_in(path)
             if not inside:
                 raise UsageError(f"{path} holds no *.evidence.json or *.evidence.msgpack")
-            found += [Named(p, _stem(p.relative_to(path).as_posix())) for p in inside]
+            found += inside
         elif not path.exists():
             raise UsageError(f"{path}: no such file or folder; give evidence that `earmark record` wrote")
         elif path.suffix == ".jsonl":
@@ -122,7 +123,9 @@ def _evidence_manifest(path: Path) -> list[Named]:
             if not place.is_file():
                 raise UsageError(f"{path}, line {number}: {place} does not exist; name files relative to the manifest")
         evidence = _evidence(places.pop("evidence"))
-        found.append(Named(evidence, _stem(row["evidence"].replace("..", "").lstrip("/")), **places))
+        name = _stem(row["evidence"].replace("..", "").lstrip("/"))
+        beside = {key: places.get(key) for key in EVIDENCE_KEYS[1:]}
+        found.append(Named(evidence, name, beside["audio"], beside["request"], beside["receipt"]))
     if not found:
         raise UsageError(f"{path} is an empty manifest; expected one JSON object per line")
     return found
@@ -134,6 +137,13 @@ def _evidence_row(line: str) -> dict[str, str]:
         expected = f"a JSON object of file names with evidence, and at most {', '.join(EVIDENCE_KEYS[1:])} beside it"
         raise RecordError(f"{', '.join(map(str, row)) or 'nothing'} found; expected {expected}")
     return row
+
+
+def evidence_in(folder: Path) -> list[Named]:
+    """Return the evidence in a folder, once for each name: of two files of one name, .json comes before .msgpack."""
+    inside = sorted(p for s in RECORD_SUFFIXES for p in folder.rglob(f"*.evidence{s}"))
+    by_name = {_stem(p.relative_to(folder).as_posix()): p for p in reversed(inside)}
+    return [Named(p, name, inside=True) for name, p in sorted(by_name.items())]
 
 
 def find_notes(given: Sequence[Path]) -> list[Named]:
@@ -223,8 +233,31 @@ def _record_of(evidence: Named, given: Path | None, kind: str, alone: bool) -> P
         if not alone:
             raise UsageError(f"--{kind} names one file for many clips; give the folder that holds them")
         return given
-    places = (given / f"{evidence.name}.{kind}{suffix}" for suffix in RECORD_SUFFIXES)
+    return _record_in(given, evidence, kind)
+
+
+def _record_in(folder: Path, evidence: Named, kind: str) -> Path | None:
+    places = (folder / f"{evidence.name}.{kind}{suffix}" for suffix in RECORD_SUFFIXES)
     return next((place for place in places if place.is_file()), None)
+
+
+def text_of(evidence: Named, given: Path, alone: bool) -> str:
+    """Return the text that was received for an evidence: of the file given, or of `NAME.txt` in a folder.
+
+    Raises:
+        UsageError: There is none, or one file is given for many evidences.
+        RecordError: It is no UTF-8.
+    """
+    if given.is_dir():
+        path = given / f"{evidence.name}.txt"
+    elif alone:
+        path = given
+    else:
+        raise UsageError("--transcript names one file for many evidences; give the folder that holds NAME.txt of each")
+    try:
+        return codec.read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path} is no UTF-8 text; expected the transcript that was received") from error
 
 
 def find_receipts(given: Sequence[Path]) -> list[tuple[str, Receipt]]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from earmark.cli import files, show
+from earmark.cli import files
 from earmark.cli.files import Named
-from earmark.errors import AudioError, EarmarkError, RecordError, UsageError
+from earmark.errors import AudioError, AudioFileNotFoundError, EarmarkError, RecordError, UsageError
 from earmark.probing import LEVELS
 from earmark.profiles import Profile
 from earmark.records import codec, lines
@@ -16,7 +16,11 @@ from earmark.records.evidence import Evidence, Level, load_evidence
 from earmark.records.policy import Policy
 from earmark.records.receipt import Receipt
 from earmark.records.unanswered import Unanswered
+from earmark.records.verdict import Finding, unclear
 from earmark.rules import Case
+
+_UNREADABLE = unclear("opening.unreadable", "provider", "a folder, a pipe or a broken link", "a file with evidence")
+"""What stands in place of evidence where a folder holds something else by its name."""
 
 
 def cases_of(
@@ -41,17 +45,15 @@ def cases_of(
         return _with_notes(evidence, unanswered, audio, request, receipt)
     if drawn is None:
         found = files.find_evidence([Path(place) for place in evidence])
-        alone = len(found) == 1
-        return found, _with_some(receipt, [_case(item, audio, request, receipt, alone=alone) for item in found])
+        return found, _with_some(receipt, _cases(found, audio, request, receipt))
     if receipt is not None:
         raise UsageError("--drawn holds the receipts; leave out --receipt")
     found = [item for place in evidence for item in _opened(Path(place))]
     receipts = drawn_receipts(drawn)
     opened = _openings(receipts, found)
+    made = iter(_cases([item for item in opened if item], audio, request, None, alone=len(receipts) == 1))
     cases = [
-        Case(evidence=None, audio="", receipt=own)
-        if item is None
-        else replace(_case(item, audio, request, None, alone=len(receipts) == 1), receipt=own)
+        Case(evidence=None, audio="", receipt=own) if item is None else replace(next(made), receipt=own)
         for (own, _), item in zip(receipts, opened, strict=True)
     ]
     return [item or Named(Path(name), name) for (_, name), item in zip(receipts, opened, strict=True)], cases
@@ -62,7 +64,7 @@ def _with_notes(
 ) -> tuple[list[Named], list[Case]]:
     """Return evidence and notes together; no provider writes into the folder of the notes."""
     found = [item for place in evidence for item in _opened(Path(place))]
-    cases = _with_some(receipt, [_case(item, audio, request, receipt, alone=False) for item in found])
+    cases = _with_some(receipt, _cases(found, audio, request, receipt, alone=False))
     pairs = list(zip(found, cases, strict=True))
     for item in files.find_notes([notes]):
         note = codec.load(item.path, Unanswered)
@@ -84,20 +86,65 @@ def _with_some(receipts: Path | None, cases: list[Case]) -> list[Case]:
     return cases
 
 
+def _cases(
+    found: Sequence[Named],
+    audio: Path | None,
+    request: Path | None,
+    receipt: Path | None,
+    *,
+    alone: bool | None = None,
+) -> list[Case]:
+    """Return the case of each evidence; one that belongs to no clip, among others that do, is a finding.
+
+    Raises:
+        UsageError: No evidence has its records.
+        AudioFileNotFoundError: No evidence has its clip.
+    """
+    made: list[Case] = []
+    errors: list[EarmarkError] = []
+    single = len(found) == 1 if alone is None else alone
+    for item in found:
+        try:
+            made.append(_case(item, audio, request, receipt, alone=single))
+        except (UsageError, AudioFileNotFoundError) as error:
+            errors.append(error)
+            if not item.inside:
+                raise
+            surplus = unclear("opening.surplus", "input", error, "evidence of a clip that was asked for")
+            made.append(Case(evidence=surplus, audio=""))
+    if errors and len(errors) == len(found):
+        raise errors[0]
+    return made
+
+
 def _case(item: Named, audio: Path | None, request: Path | None, receipt: Path | None, *, alone: bool) -> Case:
     return Case(
-        evidence=item.path,
+        evidence=_UNREADABLE if item.inside and not item.path.is_file() else item.path,
         audio=files.audio_of(item, audio, alone),
         request=files.request_of(item, request, alone),
         receipt=files.receipt_of(item, receipt, alone),
     )
 
 
+def with_transcripts(found: Sequence[Named], cases: Sequence[Case], given: Path | None) -> list[Case]:
+    """Return the cases with the texts that the customer received; each was kept, where any was.
+
+    Raises:
+        UsageError: There is no text for an evidence.
+        RecordError: A text is no UTF-8.
+    """
+    if given is None:
+        return list(cases)
+    opened = [case.evidence is not None and not isinstance(case.evidence, Finding) for case in cases]
+    return [
+        replace(case, delivered=files.text_of(item, given, alone=len(cases) == 1)) if there else case
+        for item, case, there in zip(found, cases, opened, strict=True)
+    ]
+
+
 def _opened(place: Path) -> list[Named]:
     """Return the evidence in a place; a folder without any holds no opening, which is for the verdict to say."""
-    if place.is_dir() and not any(place.rglob("*.evidence.*")):
-        return []
-    return files.find_evidence([place])
+    return files.evidence_in(place) if place.is_dir() else files.find_evidence([place])
 
 
 def check_depth(depth: int | None, budget: float, cases: Sequence[Case]) -> None:
@@ -160,7 +207,7 @@ def _is_opened(case: Case) -> bool:
 
 def _level(case: Case) -> Level | None:
     """Return the level of what was opened; None where nothing can be read, which is for the verdict to say."""
-    if case.evidence is None or isinstance(case.evidence, Evidence | Unanswered):
+    if case.evidence is None or isinstance(case.evidence, Evidence | Unanswered | Finding):
         return case.evidence.level if isinstance(case.evidence, Evidence) else None
     try:
         record = load_evidence(case.evidence)
@@ -204,7 +251,7 @@ def _openings(drawn: Sequence[tuple[Receipt, str]], found: Sequence[Named]) -> l
     `NAME.evidence.*` opens `NAME.receipt.*` and no other, as audio and request go by that name. Short receipts of a
     list have no name: evidence of their digest opens them, one each, since a commitment holds the nonce of one request.
     """
-    by_name = {show.plain(item.name).lstrip(): item for item in reversed(found)}  # as a plain list shows it
+    by_name = {lines.plain(item.name).lstrip(): item for item in reversed(found)}  # as a plain list shows it
     by_name |= {item.name: item for item in reversed(found)}
     stems = [_stem(name) for _, name in drawn]
     taken = {by_name[stem].path for stem in stems if stem in by_name}
@@ -223,6 +270,6 @@ def _stem(name: str) -> str | None:
 
 def _digest(path: Path) -> str | None:
     try:
-        return load_evidence(path).digest()
+        return load_evidence(path).digest() if path.is_file() else None
     except (EarmarkError, AudioError):
         return None

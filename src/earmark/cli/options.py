@@ -39,6 +39,9 @@ StudyProfile = Annotated[
 ClipAudio = Annotated[Path | None, typer.Option("--audio", help="The clip, or the folder of the clips.")]
 StoredRequest = Annotated[Path | None, typer.Option("--request", help="The customer's request, or their folder.")]
 StoredReceipt = Annotated[Path | None, typer.Option("--receipt", help="The stored receipt, or their folder.")]
+Delivered = Annotated[
+    Path | None, typer.Option("--transcript", help="The text that you received, or the folder of NAME.txt.")
+]
 Policy = Annotated[Path | None, typer.Option(help="What is accepted: `strict`, `listed`, or a file.")]
 Drawn = Annotated[Path | None, typer.Option(help="What `earmark draw` printed: all of it must be opened.")]
 Reference = Annotated[str, typer.Option(help="The verifier's own copy of the claimed model.")]

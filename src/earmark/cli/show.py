@@ -91,23 +91,13 @@ def json_line(row: dict[str, Any]) -> None:
     print(lines.to_line(row), flush=True)
 
 
-def plain(text: str) -> str:
-    r"""Return a text of others in one line that a terminal shows as it is.
-
-    Example:
-        >>> plain("größer\n\x1b[2J")
-        'größer��[2J'
-    """
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
     """Print a table; texts are shown as they are, without markup."""
     drawn = Table(title=title, title_justify="left")
     for column in columns:
         drawn.add_column(column, overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(plain(cell), style=COLOURS.get(cell, "")) for cell in row))
+        drawn.add_row(*(Text(lines.plain(cell), style=COLOURS.get(cell, "")) for cell in row))
     console = Console()
     console.print(drawn, width=None if console.is_terminal else 160)
 

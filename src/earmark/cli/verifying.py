@@ -16,6 +16,7 @@ from earmark.cli.options import (
     Budget,
     BudgetLeast,
     ClipAudio,
+    Delivered,
     Depth,
     Device,
     Drawn,
@@ -30,6 +31,7 @@ from earmark.cli.options import (
 )
 from earmark.errors import UsageError
 from earmark.loading import load
+from earmark.records import lines
 from earmark.records.policy import load_policy
 from earmark.records.receipt import draw as draw_receipts
 from earmark.verification import verify_many
@@ -50,7 +52,7 @@ def draw(
         if as_json:
             show.json_line({"receipt": name, "token": item.token, "commitment": item.commitment})
         else:
-            print(f"{item.token}  {show.plain(name)}")
+            print(f"{item.token}  {lines.plain(name)}")
     return PASSED
 
 
@@ -69,6 +71,7 @@ def verify(
     audio: ClipAudio = None,
     request: StoredRequest = None,
     receipt: StoredReceipt = None,
+    transcript: Delivered = None,
     policy: Policy = None,
     drawn: Drawn = None,
     source: Annotated[
@@ -92,6 +95,8 @@ def verify(
     settings = loading(device, dtype, attention)
     if text or source != "earmark":
         _refuse_parts(budget, budget_least, depth)
+        if transcript is not None:
+            raise UsageError("--transcript is compared with evidence; leave it out with --text or --from")
     if source != "earmark":
         return responses.verify_responses(
             evidence,
@@ -109,6 +114,7 @@ def verify(
         return texts.verify_texts(evidence, model, audio, request, language, batch_size, as_json, settings)
     found, cases = openings.cases_of(evidence, audio, request, receipt, drawn)
     openings.check_depth(depth, budget, cases)
+    cases = openings.with_transcripts(found, cases, transcript)
     rules = load_policy(policy) if policy else None
     arithmetic = None if mode == "reexecute" else "float32"
     reference = load(model, arithmetic=arithmetic, **settings)

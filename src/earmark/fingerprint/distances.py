@@ -14,12 +14,31 @@ Ids = NDArray[np.integer]
 
 CLIP_NATS = 5.0
 """One entry adds at most this much, so that a single tail token does not decide a clip."""
+PAIRS_AT_ONCE = 1 << 20
+"""Pairs of listed tokens that are compared at once: bounds the memory, whatever the length of clip and lists."""
+
+
+def row_blocks(rows: int, pairs: int) -> list[slice]:
+    """Return the blocks of rows that are compared at once, one at least.
+
+    Args:
+        rows: Number of rows.
+        pairs: Pairs of tokens in each.
+
+    Example:
+        >>> row_blocks(3, PAIRS_AT_ONCE // 2)
+        [slice(0, 2, None), slice(2, 4, None)]
+    """
+    step = max(1, PAIRS_AT_ONCE // max(1, pairs))
+    return [slice(start, start + step) for start in range(0, max(1, rows), step)]
 
 
 def _unlisted(provider_ids: Ids, reference_ids: Ids) -> NDArray[np.bool_]:
     """Return which of the reference's tokens the provider does not list, shape (positions, k_reference)."""
-    result: NDArray[np.bool_] = (reference_ids[:, :, None] != provider_ids[:, None, :]).all(axis=2)
-    return result
+    blocks = row_blocks(len(provider_ids), provider_ids.shape[1] * reference_ids.shape[1])
+    return np.concatenate(
+        [(reference_ids[rows, :, None] != provider_ids[rows, None, :]).all(axis=2) for rows in blocks]
+    )
 
 
 def logprob_l1(

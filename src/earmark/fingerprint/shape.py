@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from earmark.fingerprint.distances import row_blocks
 from earmark.fingerprint.sequence import Forced, Listed
 
 Floats = NDArray[np.float64]
@@ -171,9 +172,11 @@ def _slope(expected: Floats, scaled: Floats) -> float:
 
 def _repeat(ids: Ints, scaled: Floats) -> float:
     """Return the mean product of a token's deviations at neighbouring positions that both list it."""
-    same = ids[1:, :, None] == ids[:-1, None, :]
-    products = scaled[1:, :, None] * scaled[:-1, None, :]
-    return _mean(products[same])
+    products = []
+    for rows in row_blocks(len(ids) - 1, ids.shape[1] ** 2):
+        same = ids[1:][rows, :, None] == ids[:-1][rows, None, :]
+        products.append((scaled[1:][rows, :, None] * scaled[:-1][rows, None, :])[same])
+    return _mean(np.concatenate(products))
 
 
 def own_shape(parts: Sequence[Listed]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.fingerprint.margins import margin_mismatches
-from earmark.fingerprint.sequence import STATISTICS, Replay
+from earmark.fingerprint.sequence import STATISTICS, Replay, Scores
 from earmark.fingerprint.sketch import sketch_distances
 
 Floats = NDArray[np.float64]
@@ -32,6 +32,23 @@ class Summary:
     language: int | None
     no_speech: float
     sketch: Floats
+
+
+def language_margin(provider: Scores | Summary, reference: Scores) -> float | None:
+    """Return how far the provider's language of one segment lies below the reference's best, in nats.
+
+    Args:
+        provider: What the provider says.
+        reference: What the reference says.
+
+    Returns:
+        The margin; None where nobody detects a language.
+    """
+    chosen = provider.language
+    if chosen is None or not np.size(chosen) or not reference.language.size:
+        return None
+    number = chosen if isinstance(chosen, int) else int(chosen.argmax())
+    return float(reference.language.max() - reference.language[number])
 
 
 def summary_statistics(pairs: Sequence[tuple[Summary, Replay]], tie_nats: float) -> dict[str, float]:
@@ -57,9 +74,7 @@ def summary_statistics(pairs: Sequence[tuple[Summary, Replay]], tie_nats: float)
     """
     margins = np.concatenate([r.margins for _, r in pairs])
     apart = sum(t.likelihood - float(r.scores.chosen.sum()) for t, r in pairs)
-    languages = [
-        float(r.scores.language.max() - r.scores.language[t.language]) for t, r in pairs if t.language is not None
-    ]
+    languages = [margin for t, r in pairs if (margin := language_margin(t, r.scores)) is not None]
     no_speech = np.array([abs(t.no_speech - r.scores.no_speech) for t, r in pairs])
     probes = np.concatenate([sketch_distances(t.sketch, r.scores.sketch[:, : t.sketch.shape[1]]) for t, r in pairs])
     return {

@@ -42,6 +42,16 @@ def to_line(row: Mapping[str, Any]) -> str:
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # such characters stand in strings alone
 
 
+def plain(text: str) -> str:
+    r"""Return a text of others in one line that a terminal shows as it is.
+
+    Example:
+        >>> plain("größer\n\x1b[2J")
+        'größer��[2J'
+    """
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def from_line(line: str) -> dict[str, Any]:
     """Return the object of one line; NaN and infinities are read as such, to be refused by name.
 

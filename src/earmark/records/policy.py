@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from earmark.errors import RecordError
+from earmark.limits import MOST_K
 from earmark.records import codec
 from earmark.records.codec import Digest, Record
 from earmark.records.evidence import Level, Precision
@@ -44,7 +45,7 @@ class Policy(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     precisions: tuple[Precision, ...] = ()
     least_level: Literal["text", "listed", "scores", "sketch"] = "scores"
     accept_compact: bool = False
-    least_k: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 5
+    least_k: Annotated[int, msgspec.Meta(ge=1, le=MOST_K)] = 5
     require_receipt: bool = False
     accept_prompts: bool = False
     max_censored_share: Annotated[float, msgspec.Meta(ge=0.0, le=0.5)] = 0.02

@@ -29,8 +29,8 @@ class Finding:
         code: Stable name of the fact, for instance `weights.mismatch`.
         severity: `fail` decides FAIL, `inconclusive` decides INCONCLUSIVE, `note` decides nothing.
         fault: Whose fault it is.
-        found: What was found.
-        expected: What was expected.
+        found: What was found; characters that no terminal prints are replaced, since texts of others stand here.
+        expected: What was expected, likewise.
     """
 
     code: str
@@ -38,6 +38,11 @@ class Finding:
     fault: Fault
     found: str
     expected: str
+
+    def __post_init__(self) -> None:
+        """Replace what could forge a line of a terminal."""
+        object.__setattr__(self, "found", lines.plain(self.found))
+        object.__setattr__(self, "expected", lines.plain(self.expected))
 
     def __str__(self) -> str:
         """Return the finding in one line."""
@@ -102,6 +107,7 @@ class Verdict:
         findings: Facts behind the outcome.
         fingerprint: Statistics of evidence against replay, or None where it did not come to a replay.
         attribution: Which deployment the evidence looks like, where it was asked for.
+        transcript: Text of the evidence, where it could be read.
         provenance: Model digest, library versions, device.
     """
 
@@ -113,6 +119,7 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
     fingerprint: Fingerprint | None = None
     attribution: str | None = None
+    transcript: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -153,6 +160,7 @@ class Verdict:
             "fingerprint": {n: lines.from_float(v) for n, v in fingerprint.items()} if fingerprint else None,
             "shape": {n: lines.from_float(v) for n, v in fingerprint.shape.items()} if fingerprint else None,
             "attribution": self.attribution,
+            "transcript": self.transcript,
             "provenance": dict(self.provenance),
         }
 

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 
 Floats = NDArray[np.float64]
 RESAMPLES = 1000
@@ -37,6 +36,8 @@ def interval(counts: Floats) -> tuple[float, float]:
     """
     if len(counts) < FEWEST:
         return math.nan, math.nan
+    from scipy.stats import bootstrap  # takes long to import
+
     found = bootstrap(
         tuple(counts.T),
         lambda *columns, axis: difference(np.stack([own.sum(axis=axis) for own in columns], axis=-1)),
