@@ -152,7 +152,7 @@ def test_evidence_that_nobody_asked_for_is_the_finding_of_its_clip(run, opened, 
     """One stray file does not end the verification of the others; where all are strays, the folder is wrong."""
     shutil.copy(opened / "00.flac.evidence.json", opened / "99.flac.evidence.json")
     code, rows, _ = _undrawn(run, opened, handed_in)
-    assert [row[:2] for row in rows.values()] == [("PASS", None), ("PASS", None), ("INCONCLUSIVE", "provider")]
+    assert [row[:2] for row in rows.values()] == [("PASS", None), ("PASS", None), ("INCONCLUSIVE", "input")]
     assert (code, rows["99.flac.evidence.json"][2][0]["code"]) == (2, "opening.surplus")
     for name in NAMES:
         (opened / f"{name}.evidence.json").unlink()
