@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 from made_profiles import calibrated
 
-from earmark.cli import main
+from earmark import Case
+from earmark.cli import main, openings
+from earmark.errors import UsageError
 from earmark.records import codec
+from earmark.records.policy import STRICT
 from earmark.records.receipt import Receipt
+from earmark.records.verdict import unclear
 
 CLIPS = Path(str(files("earmark.data"))) / "clips"
 MODEL = "embedded:whisper-nano"
@@ -193,6 +197,17 @@ def test_an_audit_goes_on_behind_what_is_no_evidence(run, nano, opened, handed_i
     assert code == 2, "two clips are too few to decide"
     assert [row["findings"] for row in rows[:2]] == [["opening.unreadable"], []]
     assert (rows[0]["score"], rows[1]["score"] is None) == ("infinite", False)
+
+
+def test_a_stray_needs_neither_request_nor_receipt():
+    """What an audit of compact evidence, or a strict policy, asks of every opening is asked of no stray."""
+    stray = Case(evidence=unclear("opening.surplus", "input", "x", "y"), audio="")
+    openings.check_requests("compact", [stray])
+    openings.check_receipts(STRICT, [stray])
+    bare = Case(evidence=b"", audio="")
+    for check in (lambda: openings.check_requests("compact", [bare]), lambda: openings.check_receipts(STRICT, [bare])):
+        with pytest.raises(UsageError, match="give the"):
+            check()
 
 
 def test_received_texts_are_compared_by_command(run, opened, handed_in, tmp_path):

@@ -135,10 +135,9 @@ def with_transcripts(found: Sequence[Named], cases: Sequence[Case], given: Path 
     """
     if given is None:
         return list(cases)
-    opened = [case.evidence is not None and not isinstance(case.evidence, Finding) for case in cases]
     return [
-        replace(case, delivered=files.text_of(item, given, alone=len(cases) == 1)) if there else case
-        for item, case, there in zip(found, cases, opened, strict=True)
+        replace(case, delivered=files.text_of(item, given, alone=len(cases) == 1)) if _is_opened(case) else case
+        for item, case in zip(found, cases, strict=True)
     ]
 
 
@@ -202,7 +201,7 @@ def check_receipts(policy: Policy, cases: Sequence[Case]) -> None:
 
 
 def _is_opened(case: Case) -> bool:
-    return case.evidence is not None and not isinstance(case.evidence, Unanswered)
+    return case.evidence is not None and not isinstance(case.evidence, Unanswered | Finding)
 
 
 def _level(case: Case) -> Level | None:
