@@ -192,7 +192,7 @@ def calibrate(
             takes none: nothing is known of its honest values.
         rate: False-alarm rate of one clip; by default the smallest that the clips can promise, at least 1e-3.
         tolerance: Declared drift in audits.
-        least_positions: Fewest positions of a clip that may PASS; without slack, as many as the clips have at least.
+        least_positions: Fewest positions of a clip that may PASS.
         shares: Sizes of the three parts.
         k: Listed tokens per position of the evidence.
         source: Where the clips came from, for people.
@@ -245,12 +245,13 @@ def calibrate(
             least=scale.least,
             rate=promised,
             tolerance=tolerance,
-            least_positions=max(least_positions, _positions(rows, split)) if slack == 1 else least_positions,
+            least_positions=least_positions,
             development=fitted,
             held_out=_test(rows, split.held_out, scale, scores, promised),
             scenarios=tuple(Run(honest).scenarios()),
             recipes=tuple(recipes),
             seconds=_lengths(rows, split) if slack == 1 else None,
+            positions=_positions(rows, split) if slack == 1 else 0,
             power=powers(_found([row for row in run if not row.honest], split, scale, scores, promised)),
             provenance=provenance(
                 source=source, clips=len(bases), undecided=undecided, slack=f"{slack:g}", **(facts or {})

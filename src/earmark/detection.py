@@ -14,7 +14,6 @@ from earmark.decision.operating import area, clips_to_detect, exact_interval
 from earmark.decision.score import Scale, fit_scale
 from earmark.errors import UnknownNameError
 from earmark.profiles import Profile, covers
-from earmark.records.profile import LEAST_POSITIONS
 from earmark.registry import registry
 from earmark.runs import UNDECIDED, Row, Run
 
@@ -218,8 +217,8 @@ def _said(row: Row, profile: Profile) -> tuple[tuple[str, ...], tuple[str, ...]]
     beyond = p_value <= profile.header.rate
     if not profile.header.promises(row.seconds):
         return _beyond(row, profile), ("statistics.length",) if beyond else ()
-    if row.positions < profile.header.least_positions != LEAST_POSITIONS:  # a row counts tokens, as such profiles do
-        return (), ("positions.few", *(("statistics.few",) if beyond else ()))
+    if beyond and row.positions < profile.header.positions:
+        return (), ("statistics.few",)
     if beyond:
         return ("statistics.profile",), ()
     if math.isnan(p_value):

@@ -126,16 +126,18 @@ class Judge:
         if not header.promises(seconds):
             return self._by_bounds_alone(profile, comparison, seconds)
         own = profile.judge(comparison.fingerprint)
-        few = _few(comparison, max(self.policy.min_positions, header.least_positions))
-        findings = list(few)
+        findings = list(_few(comparison, max(self.policy.min_positions, header.least_positions)))
         if own.p_value <= header.rate:
             found = f"p = {own.p_value:.2g}, led by {own.leading} ({comparison.fingerprint[own.leading]:.3g})"
             expected = f"p above {header.rate:.2g} ({own.leading} below {profile.limits()[own.leading]:.3g})"
             if part:
                 expected += ", which is promised for whole clips: verify this one without a budget"
                 findings.append(unclear("statistics.part", "verifier", f"{found} on a part of the clip", expected))
-            elif few and header.seconds:
-                findings.append(unclear("statistics.few", "input", f"{found} at {few[0].found}", few[0].expected))
+            elif comparison.positions < header.positions:
+                least = f"{header.positions} positions or more, as the profile's clips"
+                findings.append(
+                    unclear("statistics.few", "input", f"{found} at {comparison.positions} positions", least)
+                )
             else:
                 findings.append(broken("statistics.profile", found, expected))
         elif not own.p_value > header.rate:  # NaN

@@ -100,6 +100,7 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
         power: What budgets find (`earmark.budget.powers`).
         least: See `Scale`.
         seconds: Shortest and longest clip for which the rate is promised; None where a slack allows for others.
+        positions: Fewest positions of a clip that it accuses; 0 where a slack allows for fewer.
     """
 
     FORMAT: ClassVar[str] = "earmark.profile/1"
@@ -128,6 +129,7 @@ class Header(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     power: Annotated[tuple[Power, ...], msgspec.Meta(max_length=4096)] = ()
     least: Numbers = ()
     seconds: tuple[Seconds, Seconds] | None = None
+    positions: Count = 0
 
     def promises(self, seconds: float) -> bool:
         """Say whether the rate is promised for clips of this length.
