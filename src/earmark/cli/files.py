@@ -155,7 +155,7 @@ def find_notes(given: Sequence[Path]) -> list[Named]:
     found: list[Named] = []
     for path in given:
         if not path.exists():
-            raise UsageError(f"{path}: no such file or folder; give where `earmark record --endpoint` wrote")
+            raise UsageError(f"{path}: no such file or folder; give what `earmark record` wrote")
         inside = sorted(path.rglob(f"*{NOTE}")) if path.is_dir() else [path] * path.name.endswith(NOTE)
         root = path if path.is_dir() else path.parent
         found += [Named(p, p.relative_to(root).as_posix().removesuffix(NOTE)) for p in inside]

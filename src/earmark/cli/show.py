@@ -103,9 +103,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str |
 
 
 def facts(values: Mapping[str, object]) -> None:
-    """Print names and values, numbers in three digits."""
-    shown = [[name.replace("_", " "), f"{v:.3g}" if isinstance(v, float) else str(v)] for name, v in values.items()]
-    table(("fact", "value"), shown)
+    """Print names and values, numbers in three digits; what there is none of is left out."""
+    known = {name.replace("_", " "): value for name, value in values.items() if value is not None}
+    table(("fact", "value"), [[name, f"{v:.3g}" if isinstance(v, float) else str(v)] for name, v in known.items()])
 
 
 class Verdicts:
