@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.calibrate import counted, one_each, split_bases
 from earmark.decision.conformal import conformal_p, upper_bound
 from earmark.decision.operating import exact_interval
 from earmark.decision.simulation import first_alarms
@@ -28,6 +27,7 @@ from earmark.profiles import Profile, load_profile
 from earmark.records import lines
 from earmark.records.codec import write_atomically
 from earmark.runs import Row, Run
+from earmark.splits import counted, one_each, split_bases
 
 DRIFTS = (0.0, 0.15, 0.30)
 TOLERANCES = (1.0, 1.5)

@@ -12,7 +12,7 @@ import pytest
 from made_profiles import CHANNELS, calibrated, row
 
 import earmark
-from earmark.calibrate import Shares, calibrate, clips_in_all, counted, split_bases, turns
+from earmark.calibrate import calibrate, clips_in_all
 from earmark.decision.conformal import clips_needed
 from earmark.decision.simulation import first_alarms
 from earmark.errors import RecordError, UsageError
@@ -20,6 +20,7 @@ from earmark.fingerprint.types import Fingerprint
 from earmark.profiles import PROFILE_FILE, SCORES_FILE, find_profile, load_profile
 from earmark.runs import Run
 from earmark.scenarios import scenario
+from earmark.splits import Shares, counted, split_bases, turns
 
 
 def honest_run(clips: int, seed: int = 0) -> Run:

@@ -40,6 +40,7 @@ LAYERS = [
     {"testing"},
     {"interop"},
     {"runs", "engines"},
+    {"splits"},
     {"study", "calibrate", "audit"},
     {"challenges"},
     {"classify"},

@@ -15,13 +15,14 @@ import earmark
 from earmark import Case
 from earmark.attribution import recipes_of
 from earmark.budget import Budget
-from earmark.calibrate import Shares, calibrate
+from earmark.calibrate import calibrate
 from earmark.decision.score import fit_scale
 from earmark.errors import RecordError, UsageError
 from earmark.fingerprint.matched import along, excess, matched_filter
 from earmark.profiles import PROFILE_FILE, load_profile
 from earmark.runs import Run
 from earmark.scenarios import scenario
+from earmark.splits import Shares
 from earmark.study import Sample, study
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.calibrate import Shares, Split, channels_of, split_bases
+from earmark.calibrate import channels_of
 from earmark.decision.operating import area, clips_to_detect, exact_interval
 from earmark.decision.score import Scale, fit_scale
 from earmark.errors import UnknownNameError
 from earmark.profiles import Profile, covers
 from earmark.registry import registry
 from earmark.runs import UNDECIDED, Row, Run
+from earmark.splits import Shares, Split, split_bases
 
 Floats = NDArray[np.float64]
 FEW = 80

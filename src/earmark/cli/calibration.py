@@ -11,7 +11,7 @@ import typer
 
 from earmark.attribution import applies, recipes_of
 from earmark.calibrate import calibrate as profile_of
-from earmark.calibrate import channels_of, clips_in_all, split_bases, turns
+from earmark.calibrate import channels_of, clips_in_all
 from earmark.cli import PASSED, files, origin, show
 from earmark.cli.options import (
     Attention,
@@ -34,6 +34,7 @@ from earmark.recording import check_level
 from earmark.records.profile import MOST_RECIPES
 from earmark.scenarios.core import Scenario
 from earmark.scenarios.honest import honest_scenarios
+from earmark.splits import split_bases, turns
 from earmark.study import Sample, study
 
 DEFAULT_RECIPES = {"bf16": ("int8", "fp8", "kv-fp8")}
