@@ -144,3 +144,21 @@ def few(clips):
 def known(clips, few):
     """Return short clips that a forger learns on; those that are tested are among them, and must be left out."""
     return [*few, *sorted(clips, key=lambda clip: len(clip.audio.samples))[2:6]]
+
+
+@pytest.fixture(scope="session")
+def full():
+    """Return a report with every section."""
+    from made_reports import full_report
+
+    return full_report()
+
+
+@pytest.fixture(scope="session")
+def page(full):
+    """Return what its page holds."""
+    from made_reports import Page
+
+    from earmark.report import render
+
+    return Page(render(full, ".html").decode())

@@ -12,8 +12,10 @@ from earmark.calibrate import calibrate
 from earmark.profiles import Profile
 from earmark.protocols import Model
 from earmark.runs import Row, Run
+from earmark.splits import Shares
 
 CHANNELS = ("distance", "margin")
+FEW = Shares(development=0.2, conformal=0.4)
 
 
 def row(base: str, name: str, values: tuple[float, float], **changes: Any) -> Row:
@@ -46,3 +48,15 @@ def calibrated(reference: Model, **changes: Any) -> Profile:
     info = reference.info
     header = {"model": info.name, "weights": info.weights, "family": info.family, "precision": info.precision}
     return dataclasses.replace(made, header=msgspec.structs.replace(made.header, **header | changes))
+
+
+def honest_run(clips: int, seed: int = 0) -> Run:
+    """Lognormal distances under two honest scenarios; margins that are nearly always 0."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(clips):
+        level = rng.standard_normal()
+        for name in ("a", "b"):
+            margin = 1e-5 if rng.random() < 0.01 else 0.0
+            rows.append(row(f"clip{i}", name, (float(np.exp(0.3 * level + 0.1 * rng.standard_normal())), margin)))
+    return Run(rows)

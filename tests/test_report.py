@@ -12,23 +12,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from made_reports import SECTIONS, Page, full_report
+from made_reports import SECTIONS, Page
 from made_runs import made_examples, made_run
 
 from earmark.report import Source, build, render, write
 from earmark.report.drawing import COLOURS
 from earmark.runs import Run
-
-
-@pytest.fixture(scope="module")
-def full():
-    return full_report()
-
-
-@pytest.fixture(scope="module")
-def page(full):
-    return Page(render(full, ".html").decode())
-
 
 HOSTILE = '<script>alert("x")</script> <img src=//evil.test/x> $x_1$ | `code` \x1b[2J \ud800'
 

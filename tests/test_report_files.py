@@ -19,16 +19,6 @@ from earmark.report.sources import read_audit
 from earmark.runs import Run
 
 
-@pytest.fixture(scope="module")
-def full():
-    return full_report()
-
-
-@pytest.fixture(scope="module")
-def page(full):
-    return Page(render(full, ".html").decode())
-
-
 def test_the_same_run_twice_counts_once():
     once, twice = (build([Source(name="x", run=made_run(9))] * n) for n in (1, 2))
     assert once.parts == twice.parts

@@ -10,7 +10,7 @@ import jiwer
 import numpy as np
 import pytest
 from made_profiles import row as honest_row
-from made_reports import Page, full_report
+from made_reports import Page
 from made_runs import made_run
 from scipy.stats import bootstrap
 
@@ -18,16 +18,6 @@ from earmark.calibrate import calibrate
 from earmark.report import Source, build, render
 from earmark.report.contents import ErrorRate
 from earmark.runs import Run
-
-
-@pytest.fixture(scope="module")
-def full():
-    return full_report()
-
-
-@pytest.fixture(scope="module")
-def page(full):
-    return Page(render(full, ".html").decode())
 
 
 def test_bands_and_their_thresholds(full):

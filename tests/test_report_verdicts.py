@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from made_reports import Page, full_report, odd_runs
+from made_reports import Page, odd_runs
 from made_runs import made_run
 
 from earmark.audit_log import Entry
@@ -15,16 +15,6 @@ from earmark.report import Source, build, render
 from earmark.report.contents import AuditPath
 from earmark.report.plots import draw_audits
 from earmark.runs import Run
-
-
-@pytest.fixture(scope="module")
-def full():
-    return full_report()
-
-
-@pytest.fixture(scope="module")
-def page(full):
-    return Page(render(full, ".html").decode())
 
 
 def test_audits_of_a_run_find_the_cheat_and_no_honest_provider(full):

@@ -80,11 +80,9 @@ def _elsewhere(reference: Model, kind: str, name: str) -> Model:
     encoder, made = _encoder(module, name), reference.with_module(module)
     called = _calls(encoder, made)
     file = _export(encoder, called[0], name)
-    session = _session(_quantised(file) if kind == "int8" else file)
-    forward = _forward(encoder, session, called[0])
-    if kind == "float32":
-        _check_faithful(called, forward, name)
-    encoder.forward = forward
+    plain = _forward(encoder, _session(file), called[0])
+    _check_faithful(called, plain, name)
+    encoder.forward = plain if kind == "float32" else _forward(encoder, _session(_quantised(file)), called[0])
     return made
 
 
